@@ -1,0 +1,84 @@
+"""The manifest: one row a clip, whatever the data set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class DataError(ValueError):
+    """Data that can't be used; the message names the file, the row and the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clip:
+    """One labelled stretch of sound.
+
+    Args:
+        path: The audio file.
+        label: Name of its class.
+        target: Number of its class, 0 .. n_classes - 1.
+        source: The recording it was cut from (for medical sets, the patient). What is split.
+        fold: The official fold, from 1, or None where the data set has none.
+        start_s: First second of the clip in the file.
+        end_s: End of the clip in the file [s], None for the end of the file.
+    """
+
+    path: Path
+    label: str
+    target: int
+    source: str
+    fold: int | None = None
+    start_s: float = 0.0
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """All clips of a data set; a clip's index in it is its identity everywhere else.
+
+    Args:
+        name: The data set's name.
+        root: The folder the data set lives in.
+        labels: Class names in order of ``target``.
+        clips: The clips.
+        is_synthetic: Whether the sounds were generated rather than recorded.
+        known_crossing_sources: Sources the official folds are known to place on both sides.
+    """
+
+    name: str
+    root: Path
+    labels: tuple[str, ...]
+    clips: tuple[Clip, ...]
+    is_synthetic: bool = False
+    known_crossing_sources: frozenset[str] = field(default_factory=frozenset)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.labels)
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """Class numbers [clip]."""
+        return np.array([clip.target for clip in self.clips], dtype=np.int64)
+
+    @property
+    def sources(self) -> NDArray[np.str_]:
+        """Source names [clip]."""
+        return np.array([clip.source for clip in self.clips], dtype=np.str_)
+
+    def describe(self, index: int) -> str:
+        """Name a clip in messages: its row (from 1, the header not counted) and its file."""
+        return f"row {index + 1} ({self.clips[index].path.name})"
+
+
+def describe_examples(names: Sequence[str], limit: int = 5) -> str:
+    """Join the first few names for a message: ``a, b, c and 7 more``."""
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
