@@ -1,0 +1,80 @@
+"""Data sets by name; each becomes one manifest."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from audioml.datasets.download import fetch, unpack
+from audioml.datasets.esc50 import META, read_esc50
+from audioml.datasets.manifest import DataError, Manifest
+from audioml.datasets.synthetic import prepare_synthetic
+
+# Sources whose clips the official folds place in two folds, always in different classes.
+KNOWN_CROSSING_SOURCES: Final = frozenset({"131943", "134049", "209698", "234879"})
+
+
+def load_manifest(
+    *, name: str, root: str | None, url: str, seed: int, check_files: bool = True
+) -> Manifest:
+    """Load a data set's manifest, making or downloading the data if its root is not there.
+
+    Args:
+        name: ``"synthetic"``, ``"esc10"`` or ``"esc50"``.
+        root: The folder of the data; None for ``data/synthetic-SEED``, or ``data/ESC-50`` for
+            esc50 and esc10: the official archive holds both.
+        url: Address of the ESC-50 archive, used if the root is not there.
+        seed: Seed of the synthetic set.
+        check_files: Whether a missing audio file is an error.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: If the name is unknown, or the data are missing or faulty.
+    """
+    if name not in _BUILDERS:
+        raise DataError(f"data.name must be one of {', '.join(_BUILDERS)}, got {name!r}")
+    return _BUILDERS[name](Path(root).expanduser() if root else None, url, seed, check_files)
+
+
+def _synthetic(root: Path | None, url: str, seed: int, check_files: bool) -> Manifest:
+    root = root or Path("data", f"synthetic-{seed}")
+    prepare_synthetic(root, seed=seed)
+    manifest = read_esc50(root, name="synthetic", check_files=check_files)
+    return replace(manifest, is_synthetic=True)
+
+
+def _esc50(root: Path | None, url: str, seed: int, check_files: bool) -> Manifest:
+    manifest = read_esc50(_ensure_esc50(root, url), check_files=check_files)
+    return replace(manifest, known_crossing_sources=KNOWN_CROSSING_SOURCES)
+
+
+def _esc10(root: Path | None, url: str, seed: int, check_files: bool) -> Manifest:
+    folder = _ensure_esc50(root, url)
+    return read_esc50(folder, name="esc10", esc10=True, check_files=check_files)
+
+
+def _ensure_esc50(root: Path | None, url: str) -> Path:
+    """Download and unpack ESC-50 unless its folder is there; the archive is kept beside it."""
+    root = root or Path("data", "ESC-50")
+    if root.exists():
+        return root
+    archive = root.with_name(f"{root.name}.zip")
+    try:
+        fetch(url, archive)
+    except DataError as error:
+        raise DataError(
+            f"{root}: no data here, and {error}. By hand: get {url} and save it as {archive}, or "
+            f"unpack it so that {root / META} and {root / 'audio'}/*.wav are there, or set "
+            "data.root. The built-in synthetic set needs no download: data.name=synthetic"
+        ) from error
+    unpack(archive, root)
+    return root
+
+
+_BUILDERS: Final[dict[str, Callable[[Path | None, str, int, bool], Manifest]]] = {
+    "synthetic": _synthetic,
+    "esc10": _esc10,
+    "esc50": _esc50,
+}

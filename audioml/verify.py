@@ -1,0 +1,228 @@
+"""Check a data set on disk: rows against files, balance, formats, and what every file holds."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Final
+
+import numpy as np
+from tqdm import tqdm
+
+from audioml.datasets.esc50 import find_unlisted_files
+from audioml.datasets.manifest import Clip, Manifest, describe_examples
+from audioml.decode import FULL_SCALE, DecodeError, read_recording, thread_pool
+
+# Clips, classes and folds of the official sets; every class has as many clips in every fold.
+OFFICIAL_SIZES: Final = {"esc50": (2000, 50, 5), "esc10": (400, 10, 5)}
+MAX_FULL_SCALE_SAMPLES: Final = 10
+_FULL_SCALE_LEVEL: Final = (FULL_SCALE - 1) / FULL_SCALE
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a clip's file holds.
+
+    Args:
+        sample_rate: The file's rate [Hz].
+        n_channels: Number of channels.
+        duration_s: Length [s].
+        is_silent: Whether every sample is zero.
+        is_clipped: Whether more than ``MAX_FULL_SCALE_SAMPLES`` samples are at full scale.
+        digest: SHA-256 of the file.
+    """
+
+    sample_rate: int
+    n_channels: int
+    duration_s: float
+    is_silent: bool
+    is_clipped: bool
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What ``verify`` found.
+
+    Args:
+        title: The data set and its folder.
+        table: Names and findings, one pair a line.
+        defects: What must be mended before the data can be trusted.
+        notes: What is unusual, but no defect.
+    """
+
+    title: str
+    table: tuple[tuple[str, str], ...]
+    defects: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def text(self) -> str:
+        """Lay the report out for a terminal."""
+        width = max(len(name) for name, _ in self.table)
+        lines = [self.title, *(f"  {name:<{width}}  {value}" for name, value in self.table)]
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"DEFECT: {defect}" for defect in self.defects]
+        return "\n".join([*lines, f"{len(self.defects)} defects"])
+
+
+def verify(manifest: Manifest, *, n_threads: int = 0) -> Report:
+    """Read every file of a data set in ESC-50's layout and compare it with the metadata.
+
+    Args:
+        manifest: The data set, loaded with ``check_files=False`` so that missing files are
+            reported rather than raised.
+        n_threads: Decoding threads, 0 for Python's choice.
+
+    Returns:
+        The findings. Defects are missing, unlisted, unreadable, all-silent and byte-identical
+        files, and counts that differ from the official ones.
+    """
+    missing = [i for i, clip in enumerate(manifest.clips) if not clip.path.is_file()]
+    unlisted = [path.name for path in find_unlisted_files(manifest.root)]
+    measured, unreadable = _measure_all(manifest, set(missing), n_threads)
+    readable = list(measured.values())
+    silent = [manifest.describe(i) for i, found in measured.items() if found.is_silent]
+    clipped = [manifest.describe(i) for i, found in measured.items() if found.is_clipped]
+    duplicates = _find_duplicates(manifest, measured)
+    counts = _count_clips(manifest)
+    table = (
+        ("rows", f"{len(manifest)}"),
+        ("files", f"{len(manifest) - len(missing)}"),
+        ("missing files", f"{len(missing)}"),
+        ("files without a row", f"{len(unlisted)}"),
+        ("unreadable files", f"{len(unreadable)}"),
+        *((name, _describe_counts(found)) for name, found in counts.items()),
+        *_describe_formats(readable),
+        ("silent clips", f"{len(silent)}"),
+        ("clipped clips", f"{len(clipped)}"),
+        ("duplicates", f"{len(duplicates)}"),
+    )
+    defects = (
+        *_check_official(manifest, counts),
+        *_summarise("missing", [manifest.describe(i) for i in missing]),
+        *_summarise("without a row in the metadata", unlisted),
+        *unreadable,
+        *_summarise("nothing but zeros", silent),
+        *duplicates,
+    )
+    level_note = f"more than {MAX_FULL_SCALE_SAMPLES} samples at full scale"
+    notes = (*_note_formats(readable), *_summarise(level_note, clipped))
+    title = f"{manifest.name} at {manifest.root}"
+    return Report(title=title, table=table, defects=defects, notes=notes)
+
+
+def _measure_all(
+    manifest: Manifest, left_out: set[int], n_threads: int
+) -> tuple[dict[int, Measurement], list[str]]:
+    """Measure clips in threads; returns the readable ones by index, and a line for each other."""
+    measured: dict[int, Measurement] = {}
+    unreadable = []
+    indices = [i for i in range(len(manifest)) if i not in left_out]
+    with thread_pool(n_threads) as pool:
+        results = pool.map(_measure, [manifest.clips[i] for i in indices])
+        progress = tqdm(results, desc="verify", total=len(indices), unit="clip")
+        for i, found in zip(indices, progress, strict=True):
+            if isinstance(found, DecodeError):
+                unreadable.append(f"{manifest.describe(i)}: {found}")
+            else:
+                measured[i] = found
+    return measured, unreadable
+
+
+def _measure(clip: Clip) -> Measurement | DecodeError:
+    """Decode and hash a clip's file."""
+    try:
+        recording = read_recording(clip.path, clip.start_s, clip.end_s)
+    except DecodeError as error:
+        return error
+    level = np.abs(recording.waveform)
+    with clip.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Measurement(
+        sample_rate=recording.sample_rate,
+        n_channels=level.shape[1],
+        duration_s=len(level) / recording.sample_rate,
+        is_silent=not level.any(),
+        is_clipped=int((level >= _FULL_SCALE_LEVEL).sum()) > MAX_FULL_SCALE_SAMPLES,
+        digest=digest,
+    )
+
+
+def _find_duplicates(manifest: Manifest, measured: dict[int, Measurement]) -> list[str]:
+    """Describe each group of clips that are the same bytes."""
+    groups: dict[tuple[str, float, float | None], list[int]] = defaultdict(list)
+    for i, found in measured.items():
+        groups[found.digest, manifest.clips[i].start_s, manifest.clips[i].end_s].append(i)
+    lines = []
+    for group in groups.values():
+        if len(group) > 1:
+            folds = sorted({f"{manifest.clips[i].fold}" for i in group})
+            where = f" across folds {', '.join(folds)}" if len(folds) > 1 else ""
+            names = describe_examples([manifest.describe(i) for i in group])
+            lines.append(f"{len(group)} files with the same bytes{where}: {names}")
+    return lines
+
+
+def _count_clips(manifest: Manifest) -> dict[str, Counter[str]]:
+    """Count clips by class, by fold, and by both with the empty cells."""
+    labels = [clip.label for clip in manifest.clips]
+    folds = [f"fold {clip.fold}" for clip in manifest.clips]
+    cells = Counter({f"{label} in {fold}": 0 for label, fold in product(labels, folds)})
+    cells.update(f"{label} in {fold}" for label, fold in zip(labels, folds, strict=True))
+    return {"classes": Counter(labels), "folds": Counter(folds), "class and fold": cells}
+
+
+def _describe_counts(counts: Counter[str]) -> str:
+    least, most = min(counts.values()), max(counts.values())
+    return f"{len(counts)} with {least if least == most else f'{least} to {most}'} clips each"
+
+
+def _check_official(manifest: Manifest, counts: dict[str, Counter[str]]) -> list[str]:
+    """Describe where the counts of an official set differ from the published ones."""
+    if manifest.name not in OFFICIAL_SIZES:
+        return []
+    n_clips, n_classes, n_folds = OFFICIAL_SIZES[manifest.name]
+    defects = [] if len(manifest) == n_clips else [f"{len(manifest)} rows, expected {n_clips}"]
+    for name, size in zip(counts, (n_classes, n_folds, n_classes * n_folds), strict=True):
+        found, each = counts[name], n_clips // size
+        if len(found) != size:
+            defects.append(f"{name}: {len(found)}, expected {size}")
+        odd = [f"{n} {key}" for key, n in found.items() if n != each]
+        if odd:
+            defects.append(f"{name}: {describe_examples(odd)}; expected {each} clips each")
+    return defects
+
+
+def _describe_formats(measured: Sequence[Measurement]) -> list[tuple[str, str]]:
+    """Describe rates, channels and lengths of the readable clips."""
+    if not measured:
+        return []
+    rates = Counter(f"{found.sample_rate} Hz" for found in measured)
+    channels = Counter(f"{found.n_channels}" for found in measured)
+    durations = [found.duration_s for found in measured]
+    least, median, most = np.quantile(durations, (0, 0.5, 1))
+    return [
+        ("sample rates", _describe_shares(rates)),
+        ("channels", _describe_shares(channels)),
+        ("lengths", f"{least:.2f} s min, {median:.2f} s median, {most:.2f} s max"),
+    ]
+
+
+def _describe_shares(counts: Counter[str]) -> str:
+    return ", ".join(f"{value} ({n} clips)" for value, n in counts.most_common())
+
+
+def _note_formats(measured: Sequence[Measurement]) -> list[str]:
+    """Say which formats are mixed; decoding brings them to one."""
+    counts = {
+        "sample rates": len({found.sample_rate for found in measured}),
+        "channel counts": len({found.n_channels for found in measured}),
+        "lengths": len({found.duration_s for found in measured}),
+    }
+    return [f"{n} different {name}" for name, n in counts.items() if n > 1]
+
+
+def _summarise(finding: str, names: Sequence[str]) -> list[str]:
+    """Put a finding and its first clips in one line, none if there are none."""
+    return [f"{len(names)} {finding}: {describe_examples(names)}"] if names else []
