@@ -1,0 +1,420 @@
+"""Whether the parts of a split share anything: our own splits, and split files of other projects.
+
+Looked for are the same clip, variants of one clip (augmented copies, told by their file names), the
+same source (the recording or patient), and the same content (equal samples).
+"""
+
+import io
+import math
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+import pandas as pd
+
+from audioml.datasets import KNOWN_CROSSING_SOURCES
+from audioml.datasets.manifest import Clip, Manifest, describe_examples
+from audioml.splits import Split
+
+Kind = Literal["same clip", "variants of one clip", "same source", "same content"]
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
+
+# What augmentation programs append to a name: a separator, a word, perhaps numbers with units, as
+# in dog_orig, dog_noisy, dog_pitchUp2, dog_stretch0.9, dog-time_stretch-1.1 and dog_noise_snr10db.
+_VARIANT_SUFFIX: Final = r"""[\s_.-]+
+    (?: orig(?:inal)? | clean | copy | variant | aug(?:mented)? | spec[_-]?aug | mix[_-]?up
+      | (?: white | pink | brown | gauss(?:ian)? | add(?:ed)? )? [_-]? nois(?:e|y|ed) | snr
+      | pitch (?: ed | [_-]? shift(?:ed)? )? (?: [_-]? (?:up|down) )?
+      | (?: time [_-]? )? (?:stretch|shift) (?:ed)? | speed (?: [_-]? (?:up|down) )? | tempo
+      | gain | vol(?:ume)? | reverb(?:ed)? | (?:time|freq) [_-]? mask(?:ed)? )
+    (?: [_-]? [+-]? \d+ (?:\.\d+)? (?: st | semitones? | db | x | % | m?s )? ){0,2}"""
+# Names of columns, in lower case and without separators.
+_FILE_COLUMN: Final = re.compile(
+    r"path|fname|spectrogram|(?:slice|wav|audio|image|img|clip)?file(?:name|path)?"
+    r"|(?:wav|audio|image|img|clip)(?:name|path)?"
+)
+_SOURCE_COLUMN: Final = re.compile(
+    r"(?:source|src|recording|patient|subject|speaker)(?:id|file)?|fsid|freesoundid"
+)
+_EXTENSION: Final = re.compile(r"(?i)(?:\.(?:wav|flac|ogg|mp3))?\.[a-z]\w{1,4}$")
+_ESC50_NAME: Final = re.compile(r"^(?P<fold>[1-5])-(?P<source>\d+)-[A-Z]-\d{1,2}$")
+_N_EXAMPLES: Final = 3
+
+
+class AuditError(ValueError):
+    """Input that can't be audited; the message names the file and the row."""
+
+
+class LeakError(ValueError):
+    """A split that leaks; the message names the clips."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """Something that stands in two parts.
+
+    Args:
+        kind: How the clips are related.
+        parts: The two parts.
+        shared: What they share: a file, a clip id, a source or a hash.
+        left: Its clips in the first part.
+        right: Its clips in the second part.
+        is_known: Whether it is a named exception: a source whose clips the official folds are known
+            to place in different folds.
+    """
+
+    kind: Kind
+    parts: tuple[str, str]
+    shared: str
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+    is_known: bool
+
+    def text(self) -> str:
+        """Name the clips on both sides."""
+        sides = zip(self.parts, (self.left, self.right), strict=True)
+        clips = " | ".join(f"{part} {describe_examples(names, 4)}" for part, names in sides)
+        return f"{self.shared}: {clips}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditReport:
+    """What an audit found.
+
+    Args:
+        title: What was audited.
+        n_clips: Clips of each part.
+        overlaps: All that stands in two parts, named exceptions included.
+        notes: How the input was read, and what was not checked.
+    """
+
+    title: str
+    n_clips: Mapping[str, int]
+    overlaps: tuple[Overlap, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def leaks(self) -> tuple[Overlap, ...]:
+        """The overlaps that are no named exceptions."""
+        return tuple(overlap for overlap in self.overlaps if not overlap.is_known)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing but named exceptions stands in two parts."""
+        return not self.leaks
+
+    def text(self) -> str:
+        """Write the findings as lines to read."""
+        lines = [self.title, *(f"  {note}" for note in self.notes)]
+        for overlaps in _group(self.overlaps, _order).values():
+            is_known = overlaps[0].is_known
+            lines.append(f"  {'named exception' if is_known else 'LEAK'}, {self._count(overlaps)}")
+            shown = overlaps if is_known else overlaps[:_N_EXAMPLES]
+            lines += [f"    {overlap.text()}" for overlap in shown]
+        return "\n".join([*lines, f"  {'no leak' if self.is_clean else 'the split leaks'}"])
+
+    def raise_on_leak(self) -> None:
+        """Refuse a split that leaks.
+
+        Raises:
+            LeakError: If anything but named exceptions stands in two parts.
+        """
+        if self.is_clean:
+            return
+        found = [
+            f"{self._count(leaks)}, such as {leaks[0].text()}"
+            for leaks in _group(self.leaks, _order).values()
+        ]
+        raise LeakError(
+            f"{self.title}: {'; '.join(found)}; give clips that belong together one source and set "
+            "splits.protocol=holdout, remove copies, and rename files that only look like variants"
+        )
+
+    def _count(self, overlaps: Sequence[Overlap]) -> str:
+        """Count the overlaps of one kind between two parts, and their clips."""
+        left, right = overlaps[0].parts
+        clips = {
+            left: {name for overlap in overlaps for name in overlap.left},
+            right: {name for overlap in overlaps for name in overlap.right},
+        }
+        shares = [
+            f"{len(names)} of {self.n_clips[part]} {part} clips "
+            f"({len(names) / self.n_clips[part]:.1%})"
+            for part, names in clips.items()
+        ]
+        kind = overlaps[0].kind
+        return f"{kind}: {len(overlaps)} in both {left} and {right}, with {' and '.join(shares)}"
+
+
+def audit_split(
+    manifest: Manifest,
+    split: Split,
+    content: Sequence[str] | None = None,
+    patterns: Sequence[str] = (),
+) -> AuditReport:
+    """Look for clips that belong together in different parts of one of our splits.
+
+    Args:
+        manifest: The data set. Its ``known_crossing_sources`` are named exceptions, but only as the
+            same source of clips in different official folds.
+        split: The split.
+        content: Hash of each clip's samples [clip]; None leaves equal content unchecked.
+        patterns: Further regular expressions of endings that mark variants.
+
+    Returns:
+        The overlaps between training, validation and test.
+
+    Raises:
+        AuditError: If ``content`` has not one hash a clip, or a pattern is no regular expression.
+    """
+    clips = manifest.clips
+    if content is not None and len(content) != len(clips):
+        raise AuditError(f"content must be one hash a clip ({len(clips)}), got {len(content)}")
+    suffixes = _compile(patterns)
+    stems = [_stem(clip.path.name) for clip in clips]
+    search = _Search(
+        parts={part: indices.tolist() for part, indices in split.parts.items()},
+        names=[manifest.describe(index) for index in range(len(clips))],
+        folds=[clip.fold for clip in clips],
+        known_sources=manifest.known_crossing_sources,
+    )
+    ids = [f"{c.label}/{_strip(stem, suffixes)}" for c, stem in zip(clips, stems, strict=True)]
+    overlaps = [
+        *search.find(
+            "same clip", [f"{c.path}" for c in clips], lambda i, j: _meet(clips[i], clips[j])
+        ),
+        # Equal stems in two folders are often two clips; there the sources decide.
+        *search.find("variants of one clip", ids, lambda i, j: stems[i] != stems[j]),
+        *search.find("same source", [c.source for c in clips]),
+        *(search.find("same content", content) if content is not None else ()),
+    ]
+    sizes = {**search.n_clips, "dropped": len(split.dropped)}
+    return AuditReport(
+        title=f"{manifest.name}, {split.title}: "
+        + ", ".join(f"{part} {size}" for part, size in sizes.items()),
+        n_clips=search.n_clips,
+        overlaps=tuple(overlaps),
+        notes=("equal content not checked",) if content is None else (),
+    )
+
+
+def audit_files(train_csv: Path, val_csv: Path, patterns: Sequence[str] = ()) -> AuditReport:
+    """Look for clips and sources that stand in both of two split files.
+
+    The column of files is found by its name (path, filename, image and the like), else by the
+    extension of its first value, else it is the first; a list of names needs no header. A clip's id
+    is its file name without folder, extension and endings that mark variants, so a file listed on
+    both sides counts as a variant of itself. Sources come from a column (source, src_file, patient
+    and the like) of both files, else from ESC-50's file names, {fold}-{source}-{take}-{target}.
+
+    Args:
+        train_csv: The training clips; fields separated by comma, semicolon or tab.
+        val_csv: The validation or test clips.
+        patterns: Further regular expressions of endings that mark variants.
+
+    Returns:
+        The clip ids and sources on both sides.
+
+    Raises:
+        AuditError: If a file can't be read, has no rows or a row without a file or source, or a
+            pattern is no regular expression.
+    """
+    table, notes = _read_pair(train_csv, val_csv, _compile(patterns))
+    numbers = table.index.get_level_values(1)
+    search = _Search(
+        parts={str(part): list(rows) for part, rows in table.groupby(level=0).indices.items()},
+        names=[f"row {row} ({file})" for row, file in zip(numbers, table["file"], strict=True)],
+        folds=table["fold"].tolist(),
+        known_sources=KNOWN_CROSSING_SOURCES,
+    )
+    overlaps = list(search.find("variants of one clip", table["id"].tolist()))
+    if "source" in table:
+        overlaps += search.find("same source", table["source"].tolist())
+    return AuditReport(
+        title=f"{train_csv} (train) against {val_csv} (val)",
+        n_clips=search.n_clips,
+        overlaps=tuple(overlaps),
+        notes=notes,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """The search for what stands in two parts.
+
+    Args:
+        parts: Clips of each part.
+        names: Names of the clips [clip].
+        folds: Official folds [clip].
+        known_sources: Sources that may stand in different folds.
+    """
+
+    parts: Mapping[str, Sequence[int]]
+    names: Sequence[str]
+    folds: Sequence[Hashable]
+    known_sources: frozenset[str]
+
+    @property
+    def n_clips(self) -> dict[str, int]:
+        """Number of clips of each part."""
+        return {part: len(clips) for part, clips in self.parts.items()}
+
+    def find(
+        self,
+        kind: Kind,
+        keys: Sequence[str],
+        belong: Callable[[int, int], bool] = lambda i, j: True,
+    ) -> Iterator[Overlap]:
+        """Find clips of equal key [clip], for which ``belong`` holds too, in two parts."""
+        by_key = {part: _group(clips, keys.__getitem__) for part, clips in self.parts.items()}
+        for left, right in combinations(self.parts, 2):
+            for key in sorted(by_key[left].keys() & by_key[right].keys()):
+                in_left, in_right = by_key[left][key], by_key[right][key]
+                in_left = [i for i in in_left if any(belong(i, j) for j in in_right)]
+                in_right = [j for j in in_right if any(belong(i, j) for i in in_left)]
+                if in_left:
+                    yield Overlap(
+                        kind=kind,
+                        parts=(left, right),
+                        shared=key,
+                        left=tuple(self.names[i] for i in in_left),
+                        right=tuple(self.names[j] for j in in_right),
+                        is_known=kind == "same source" and self._is_known(key, in_left, in_right),
+                    )
+
+    def _is_known(self, source: str, left: Sequence[int], right: Sequence[int]) -> bool:
+        """Whether it is the official folds that part a source's clips."""
+        folds = {self.folds[i] for i in left} & {self.folds[j] for j in right}
+        return source in self.known_sources and not folds
+
+
+def _group(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Collect the items of each key."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def _order(overlap: Overlap) -> tuple[tuple[str, str], Kind, bool]:
+    return overlap.parts, overlap.kind, overlap.is_known
+
+
+def _meet(a: Clip, b: Clip) -> bool:
+    """Whether two clips of one file overlap in time."""
+    a_end, b_end = (math.inf if clip.end_s is None else clip.end_s for clip in (a, b))
+    return a.start_s < b_end and b.start_s < a_end
+
+
+def _stem(file: str) -> str:
+    """Take a file's name without its folders and extensions."""
+    return _EXTENSION.sub("", re.split(r"[/\\]", file)[-1])
+
+
+def _compile(patterns: Sequence[str]) -> list[re.Pattern[str]]:
+    """Compile the endings that mark variants, the user's after the built-in ones."""
+    compiled = [re.compile(rf"(?:{_VARIANT_SUFFIX})\Z", re.IGNORECASE | re.VERBOSE)]
+    for pattern in patterns:
+        try:
+            compiled.append(re.compile(rf"(?:{pattern})\Z", re.IGNORECASE))
+        except re.error as error:
+            raise AuditError(
+                f"variant pattern {pattern!r} is no regular expression: {error}"
+            ) from error
+    return compiled
+
+
+def _strip(stem: str, suffixes: Sequence[re.Pattern[str]]) -> str:
+    """Remove endings that mark variants as long as there are any and something is left."""
+    for suffix in suffixes:
+        shorter = suffix.sub("", stem)
+        if shorter not in ("", stem):
+            return _strip(shorter, suffixes)
+    return stem
+
+
+def _read_pair(
+    train_csv: Path, val_csv: Path, suffixes: Sequence[re.Pattern[str]]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read two split files as one table, and say what was found.
+
+    Returns:
+        Rows under the index (part, row) with the columns file, id, fold (empty unless all names
+        are ESC-50's) and, if it is known for all, source; and notes.
+    """
+    table = pd.concat({"train": _read_table(train_csv), "val": _read_table(val_csv)})
+    table["id"] = [_strip(_stem(file), suffixes) for file in table["file"]]
+    esc50 = table["id"].str.extract(_ESC50_NAME)
+    is_esc50 = bool(esc50["source"].notna().all())
+    table["fold"] = esc50["fold"] if is_esc50 else None
+    if "source" in table and table["source"].notna().all():
+        origin = "read from a column"
+    elif is_esc50:
+        table["source"] = esc50["source"]
+        origin = "read from ESC-50's file names"
+    else:
+        table = table.drop(columns="source", errors="ignore")
+        origin = "not checked: no column of them in both files"
+    notes = []
+    for part, rows in table.groupby(level=0):
+        n_sources = f", {rows['source'].nunique()} sources" if "source" in rows else ""
+        notes.append(f"{part}: {len(rows)} rows, {rows['id'].nunique()} clip ids{n_sources}")
+    notes.append(f"sources are {origin}")
+    if is_esc50:
+        known = ", ".join(sorted(KNOWN_CROSSING_SOURCES))
+        notes.append(f"named exceptions: {known}, which cross ESC-50's official folds")
+    return table, tuple(notes)
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    """Read the columns file and, if there is one, source; the index is the row, from 1."""
+    cells = _read_cells(file)
+    first = cells.iloc[0]
+    names = [re.sub(r"[\s_-]", "", cell.lower()) for cell in first]
+    columns = {"file": _find_column(names, _FILE_COLUMN)}
+    # A first row without a known name is a header too, unless it looks like a clip: it holds a file
+    # name with an extension or begins with a number or a name with digits.
+    looks_like_clip = first.str.contains(_EXTENSION).any() or re.search(r"\d", first[0])
+    if columns["file"] is None and looks_like_clip:
+        names, cells.index = [], cells.index + 1
+    else:
+        cells = cells.iloc[1:]
+    if cells.empty:
+        raise AuditError(f"{file}: no rows; expected one a clip")
+    if columns["file"] is None:
+        columns["file"] = int(cells.iloc[0].str.contains(_EXTENSION).to_numpy().argmax())
+    columns["source"] = _find_column(names, _SOURCE_COLUMN)
+    table = pd.DataFrame({name: cells[i] for name, i in columns.items() if i is not None})
+    empty = (table == "").any(axis=1) | table["file"].map(_stem).eq("")
+    if empty.any():
+        row = table[empty].iloc[0]
+        raise AuditError(
+            f"{file}, row {row.name}: expected the name of a file and, with a source column, its "
+            f"source, got {row.to_dict()}; mend the row"
+        )
+    return table
+
+
+def _find_column(names: Sequence[str], known: re.Pattern[str]) -> int | None:
+    """Find the first column of a known name."""
+    return next((column for column, name in enumerate(names) if known.fullmatch(name)), None)
+
+
+def _read_cells(file: Path) -> pd.DataFrame:
+    """Read a CSV file's cells as stripped strings, the header as row 0, the row length checked."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        cells = pd.read_csv(
+            io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False
+        )
+    except OSError as error:
+        raise AuditError(f"{file}: {error.strerror or error}; expected a CSV file") from error
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise AuditError(f"{file}: not readable as CSV ({str(error).strip()})") from error
+    stripped: pd.DataFrame = cells.fillna("").apply(lambda column: column.str.strip())
+    return stripped

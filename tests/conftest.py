@@ -1,0 +1,43 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from esc50_like import make_table
+
+from audioml.datasets import load_manifest
+from audioml.datasets.manifest import Manifest
+from audioml.decode import FULL_SCALE, decode_clip
+
+# The official data are not the project's to pass on: a folder with ESC-50-meta/ and ESC-10/ widens
+# the tests where there is one.
+DATA = Path(os.environ.get("AUDIOML_DATA", "data"))
+OFFICIAL_TABLE = DATA / "ESC-50-meta" / "esc50.csv"
+
+
+@pytest.fixture(
+    scope="session", params=["like", *(["official"] if OFFICIAL_TABLE.is_file() else [])]
+)
+def esc50_table(request: pytest.FixtureRequest) -> pd.DataFrame:
+    """ESC-50's metadata, or a table of the same structure."""
+    if request.param == "official":
+        return pd.read_csv(OFFICIAL_TABLE, dtype={"src_file": str})
+    return make_table()
+
+
+@pytest.fixture(scope="session")
+def esc50_manifest(esc50_table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """The manifest of all 2,000 clips, without their sounds."""
+    root = tmp_path_factory.mktemp("ESC-50")
+    (root / "meta").mkdir()
+    esc50_table.to_csv(root / "meta" / "esc50.csv", index=False)
+    return load_manifest(name="esc50", root=str(root), url="", seed=0, check_files=False)
+
+
+@pytest.fixture(scope="session")
+def esc10_clips() -> list[np.ndarray]:
+    """Some clips of ESC-10, 5 s at 22,050 Hz, float32; none where the data set is not there."""
+    files = sorted((DATA / "ESC-10" / "audio").glob("*.ogg"))[::33]
+    clips = [decode_clip(file, 22_050)[: 5 * 22_050] / np.float32(FULL_SCALE) for file in files]
+    return [np.pad(clip, (0, 5 * 22_050 - len(clip))) for clip in clips]
