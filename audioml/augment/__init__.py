@@ -1,0 +1,5 @@
+"""Augmentation of waveforms and log-mels: drawn by counter, applied in batches on the device."""
+
+from audioml.augment.transforms import Augment, Draws
+
+__all__ = ["Augment", "Draws"]

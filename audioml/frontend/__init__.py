@@ -1,0 +1,5 @@
+"""From waveform to log-mel spectrogram, pitch and tempo changed on the way without any phase."""
+
+from audioml.frontend.logmel import LogMel
+
+__all__ = ["LogMel"]
