@@ -1,0 +1,234 @@
+"""Batches of log-mels, made on the device while the model is busy with the one before."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audioml.augment import Augment, Draws
+from audioml.augment.transforms import mix_targets
+from audioml.frontend import LogMel
+from audioml.rng import Stream, permutation, uniform
+from audioml.store import WaveformStore
+
+Crop = Literal["random", "center", "start"]
+_CROP_PLACE = {"random": 0.5, "center": 0.5, "start": 0.0}  # where no random number decides
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a model is fed, all on the device.
+
+    Args:
+        log_mel: [batch, 1, mel, frame], float32, normalised.
+        target: Class probabilities [batch, class]; one-hot unless clips were mixed.
+        clip_index: Clips [batch], int64.
+    """
+
+    log_mel: Tensor
+    target: Tensor
+    clip_index: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """An epoch decided beforehand: which clips, read from where, mixed and changed how.
+
+    Args:
+        clip_index: Clips [n], on the device.
+        partner: Clips to mix them with [n], on the device.
+        read: Clip numbers and first samples of the clips [2, n], where the store reads them.
+        read_partner: The same of the partners.
+        draws: The augmentation of each clip, on the device; None for evaluation.
+    """
+
+    clip_index: Tensor
+    partner: Tensor
+    read: Tensor
+    read_partner: Tensor
+    draws: Draws | None
+
+
+class Loader:
+    """Epochs of batches over some of the clips.
+
+    With augmentation the clips are shuffled, moved, mixed, changed and masked, each as a function
+    of (seed, epoch, clip) alone: neither batch size nor device, nor what ran before, matters.
+    Without, they come in order, each as it is.
+
+    On CUDA one side stream makes batch k + 1 while the model works on batch k. The two wait for
+    each other: the model for its batch, the stream for the model's step before it may reuse
+    memory which that step reads.
+
+    Args:
+        store: The clips.
+        frontend: The log-mel module, on the store's device.
+        clip_index: The clips to use [n], int64.
+        targets: Class of every clip of the manifest [clip], int64.
+        n_classes: Number of classes.
+        batch_size: Clips a batch; the last one may be smaller.
+        crop: Where clips longer than the waveform are cut; "random" cuts the centre where nothing
+            is augmented.
+        seed: The run's seed.
+        augment: Augmentation, for training; None for evaluation.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: WaveformStore,
+        frontend: LogMel,
+        clip_index: Tensor,
+        targets: Tensor,
+        n_classes: int,
+        batch_size: int,
+        crop: Crop = "random",
+        seed: int = 0,
+        augment: Augment | None = None,
+    ) -> None:
+        self.store, self.frontend, self.augment = store, frontend, augment
+        self.clip_index = clip_index.sort().values
+        self.batch_size, self.crop, self.seed = batch_size, crop, seed
+        self.device = store.device
+        self._one_hot = F.one_hot(targets, n_classes).float().to(self.device)
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._waits: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._wait_s = 0.0
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return -(-len(self.clip_index) // self.batch_size)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yield an epoch's batches.
+
+        Args:
+            epoch: Epoch number, from 0.
+            first_step: Batches to leave out at the start, when resuming within an epoch.
+
+        Yields:
+            Batches on the device, safe to read on the stream that is current.
+        """
+        plan = self._plan_epoch(epoch)
+        last = len(self) - 1
+        following = self._prepare(plan, first_step) if first_step <= last else None
+        for step in range(first_step, last + 1):
+            batch = following
+            following = self._prepare(plan, step + 1) if step < last else None
+            assert batch is not None
+            self._hand_over(batch)
+            yield batch[0]
+
+    def pop_wait_s(self) -> float:
+        """Return the time spent waiting for data [s] since the last call; synchronises."""
+        if self._waits:
+            self._waits[-1][1].synchronize()
+        wait_s: float = self._wait_s + sum(a.elapsed_time(b) for a, b in self._waits) / 1000.0
+        self._wait_s, self._waits = 0.0, []
+        return wait_s
+
+    def _plan_epoch(self, epoch: int) -> _Plan:
+        """Decide an epoch on the CPU, where every machine draws the same numbers."""
+        clips = self.clip_index
+        if self.augment is None:
+            start = self.store.crop_start(clips, _CROP_PLACE[self.crop])
+            return self._place_plan(clips, start, clips, start, None)
+        draws = self.augment.draw(epoch, clips)
+        start = self._random_crop(epoch, clips) + draws.shift
+        # Partners are a second shuffle of the same clips: each clip is partner once an epoch.
+        partner = permutation(self.seed, epoch, clips, Stream.PARTNER)
+        partner_start = start[torch.searchsorted(clips, partner)]
+        order = torch.searchsorted(clips, permutation(self.seed, epoch, clips, Stream.ORDER))
+        return self._place_plan(
+            clips[order], start[order], partner[order], partner_start[order], draws[order]
+        )
+
+    def _place_plan(
+        self,
+        clips: Tensor,
+        start: Tensor,
+        partner: Tensor,
+        partner_start: Tensor,
+        draws: Draws | None,
+    ) -> _Plan:
+        """Copy a plan to where its parts are used, once an epoch."""
+        return _Plan(
+            clip_index=clips.to(self.device),
+            partner=partner.to(self.device),
+            read=torch.stack((clips, start)).to(self.store.index_device),
+            read_partner=torch.stack((partner, partner_start)).to(self.store.index_device),
+            draws=None if draws is None else draws.to(self.device),
+        )
+
+    def _random_crop(self, epoch: int, clip_index: Tensor) -> Tensor:
+        if self.crop != "random":
+            return self.store.crop_start(clip_index, _CROP_PLACE[self.crop])
+        place = uniform(self.seed, epoch, clip_index, Stream.CROP)[:, 0]
+        return self.store.crop_start(clip_index, place)
+
+    def _prepare(self, plan: _Plan, step: int) -> tuple[Batch, torch.cuda.Event | None]:
+        """Make a batch, on CUDA on the side stream and without waiting for it."""
+        begin = time.perf_counter()
+        if self._stream is None:
+            batch = self._make(plan, step)
+            self._wait_s += time.perf_counter() - begin
+            return batch, None
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self._stream):
+            batch = self._make(plan, step)
+            ready = torch.cuda.Event()
+            ready.record(self._stream)
+        return batch, ready
+
+    def _hand_over(self, batch: tuple[Batch, torch.cuda.Event | None]) -> None:
+        """Make the consumer's stream wait for a batch, and note how long it does."""
+        ready = batch[1]
+        if ready is None:
+            return
+        consumer = torch.cuda.current_stream(self.device)
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record(consumer)
+        consumer.wait_event(ready)
+        end.record(consumer)
+        self._waits.append((begin, end))
+
+    @torch.no_grad()
+    def _make(self, plan: _Plan, step: int) -> Batch:
+        """Gather, augment and transform one batch."""
+        part = slice(step * self.batch_size, (step + 1) * self.batch_size)
+        clip_index = plan.clip_index[part]
+        waveform = self.store.gather(*plan.read[:, part])
+        target = self._one_hot[clip_index]
+        if self.augment is None or plan.draws is None:
+            return Batch(self.frontend(waveform)[:, None], target, clip_index)
+        draws, rms, partner = plan.draws[part], self.store.rms[clip_index], None
+        if self.augment.mixes:
+            other = plan.partner[part]
+            partner = (self.store.gather(*plan.read_partner[:, part]), self.store.rms[other])
+            target = mix_targets(target, self._one_hot[other], draws.mix_ratio)
+        waveform = self.augment.apply_to_waveform(waveform, rms, draws, partner)
+        log_mel = self.frontend(waveform, draws.rate, draws.semitones)
+        return Batch(self.augment.apply_to_log_mel(log_mel, draws)[:, None], target, clip_index)
+
+
+def training_statistics(loader: Loader) -> tuple[Tensor, Tensor]:
+    """Measure levels over a loader's clips, which must be the training clips.
+
+    Args:
+        loader: Unaugmented training clips, with a front end that does not normalise yet.
+
+    Returns:
+        Mean and standard deviation of each mel band [n_mels], in dB.
+    """
+    sums = torch.zeros(2, loader.frontend.n_mels, dtype=torch.float64, device=loader.device)
+    n_frames = 0
+    for batch in loader.epoch(0):
+        level = batch.log_mel[:, 0].double()
+        sums += torch.stack((level.sum((0, 2)), level.square().sum((0, 2))))
+        n_frames += level.shape[0] * level.shape[2]
+    mean, square = sums / n_frames
+    return mean.float(), (square - mean.square()).clamp(min=0.0).sqrt().float()

@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+import torch
+
+from audioml.augment import Augment
+from audioml.config import AugmentConfig, MixupConfig
+from audioml.frontend import LogMel
+from audioml.loader import Loader, training_statistics
+from audioml.store import WaveformStore, collect
+
+RATE, N_TIME, N_CLIPS, N_CLASSES = 8000, 8000, 41, 4
+CPU = torch.device("cpu")
+
+
+def make_clips(n_clips=N_CLIPS):
+    g = np.random.default_rng(0)
+    lengths = g.integers(N_TIME // 2, 2 * N_TIME, n_clips)
+    return collect(
+        [(9000 * g.standard_normal(n)).clip(-32768, 32767).astype(np.int16) for n in lengths]
+    )
+
+
+def make_loader(
+    batch_size=8, *, place="host", device=CPU, clips=None, preset="ranges", seed=0, **config
+):
+    store = WaveformStore(make_clips(), n_time=N_TIME, pad="zero", place=place, device=device)
+    augment = None
+    if preset is not None:
+        augment = Augment(
+            AugmentConfig(preset=preset, **config), sample_rate=RATE, n_time=N_TIME, seed=seed
+        ).to(device)
+    frontend = LogMel(
+        sample_rate=RATE, n_fft=512, win_length=512, hop_length=256, n_mels=32, max_semitones=2
+    )
+    return Loader(
+        store=store,
+        frontend=frontend.to(device),
+        clip_index=torch.arange(N_CLIPS) if clips is None else clips,
+        targets=torch.arange(N_CLIPS) % N_CLASSES,
+        n_classes=N_CLASSES,
+        batch_size=batch_size,
+        seed=seed,
+        augment=augment,
+    )
+
+
+def read_epoch(loader, epoch=0):
+    batches = list(loader.epoch(epoch))
+    return [
+        torch.cat([getattr(b, name) for b in batches]).cpu()
+        for name in ("log_mel", "target", "clip_index")
+    ]
+
+
+def test_shapes_and_types():
+    batch = next(make_loader().epoch(0))
+    assert batch.log_mel.shape == (8, 1, 32, 1 + N_TIME // 256)
+    assert batch.log_mel.dtype == torch.float32
+    assert batch.target.shape == (8, N_CLASSES)
+    assert batch.clip_index.shape == (8,)
+    torch.testing.assert_close(batch.target.sum(dim=1), torch.ones(8))
+
+
+@pytest.mark.parametrize("preset", ["ranges", "four_variants", "none", None])
+def test_an_epoch_holds_every_clip_once(preset):
+    loader = make_loader(preset=preset)
+    log_mel, _, index = read_epoch(loader)
+    assert index.sort().values.tolist() == list(range(N_CLIPS))
+    assert torch.isfinite(log_mel).all()
+    assert len(loader) == 6
+
+
+@pytest.mark.parametrize("preset", ["ranges", "four_variants"])
+def test_log_mels_are_the_same_at_batch_size_8_and_32(preset):
+    small, large = (read_epoch(make_loader(size, preset=preset), epoch=3) for size in (8, 32))
+    for a, b in zip(small, large, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+    assert torch.equal(small[2], large[2])
+    assert torch.equal(small[1], large[1])
+
+
+def test_epochs_and_seeds_differ_and_repeat():
+    first = read_epoch(make_loader(), 0)
+    assert torch.equal(first[0], read_epoch(make_loader(), 0)[0])
+    for other in (read_epoch(make_loader(), 1), read_epoch(make_loader(seed=1), 0)):
+        assert not torch.equal(first[2], other[2])
+        order, other_order = first[2].argsort(), other[2].argsort()
+        assert not torch.equal(first[0][order], other[0][other_order])
+
+
+def test_a_resumed_epoch_goes_on_with_the_next_batch():
+    loader = make_loader()
+    whole, rest = list(loader.epoch(2)), list(loader.epoch(2, first_step=4))
+    assert len(rest) == 2
+    for a, b in zip(whole[4:], rest, strict=True):
+        assert torch.equal(a.log_mel, b.log_mel)
+    assert list(loader.epoch(2, first_step=6)) == []
+
+
+def test_evaluation_is_in_order_and_plain():
+    loader = make_loader(preset=None, clips=torch.tensor([7, 3, 5]))
+    log_mel, target, index = read_epoch(loader)
+    assert index.tolist() == [3, 5, 7]
+    assert target.argmax(dim=1).tolist() == [3, 1, 3]
+    assert torch.equal(log_mel, read_epoch(loader, epoch=9)[0])
+    start = loader.store.crop_start(index, 0.5)
+    assert torch.equal(log_mel[:, 0], loader.frontend(loader.store.gather(index, start)))
+
+
+def test_partners_come_from_the_loaders_own_clips():
+    """With mixup at its most, targets hold only the training clips' classes: nothing leaks in."""
+    own = torch.arange(0, N_CLIPS, N_CLASSES)  # all of class 0
+    loader = make_loader(clips=own, mixup=MixupConfig(probability=1.0))
+    for epoch in range(3):
+        _, target, _ = read_epoch(loader, epoch)
+        torch.testing.assert_close(target[:, 0], torch.ones(len(own)))
+
+
+def test_mixed_targets_match_the_draws():
+    loader = make_loader(mixup=MixupConfig(probability=1.0))
+    _, target, index = read_epoch(loader)
+    ratio = loader.augment.draw(0, index).mix_ratio
+    own = target.gather(1, (index % N_CLASSES)[:, None])[:, 0]
+    assert (own >= ratio - 1e-6).all()
+    assert ((own - ratio).abs() < 1e-6).float().mean() > 0.5
+    assert (target > 0).sum(dim=1).max() <= 2
+
+
+def test_statistics_are_those_of_the_training_clips():
+    loader = make_loader(preset=None, clips=torch.arange(10))
+    plain = read_epoch(loader)[0][:, 0]
+    mean, std = training_statistics(loader)
+    torch.testing.assert_close(mean, plain.mean((0, 2)), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(std, plain.std((0, 2), correction=0), atol=1e-3, rtol=1e-3)
+
+
+def test_waiting_is_measured():
+    loader = make_loader()
+    list(loader.epoch(0))
+    assert loader.pop_wait_s() > 0
+    assert loader.pop_wait_s() == 0
+
+
+def test_a_loader_without_clips_is_empty():
+    assert list(make_loader(clips=torch.arange(0)).epoch(0)) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("place", ["device", "pinned"])
+def test_cuda_batches_equal_the_cpus(place):
+    on_cpu = read_epoch(make_loader(), 1)
+    on_gpu = read_epoch(make_loader(place=place, device=torch.device("cuda")), 1)
+    assert torch.equal(on_cpu[2], on_gpu[2])
+    torch.testing.assert_close(on_cpu[1], on_gpu[1])
+    torch.testing.assert_close(on_cpu[0], on_gpu[0], atol=0.02, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("place", ["device", "pinned"])
+def test_no_batch_is_overwritten_while_a_slow_consumer_reads_it(place):
+    """The consumer's kernels run late; what they read must still be the batch they were given."""
+    loader = make_loader(4, place=place, device=torch.device("cuda"))
+    expected = [batch.log_mel.sum().item() for batch in loader.epoch(0)]
+    sums = []
+    for batch in loader.epoch(0):
+        torch.cuda._sleep(20_000_000)
+        sums.append(batch.log_mel.sum())
+    assert [value.item() for value in sums] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.gpu
+def test_reserved_memory_is_flat_over_epochs():
+    loader = make_loader(4, place="device", device=torch.device("cuda"))
+    for epoch in range(3):
+        read_epoch(loader, epoch)
+    before = torch.cuda.memory_reserved()
+    for epoch in range(3, 20):
+        read_epoch(loader, epoch)
+    assert torch.cuda.memory_reserved() == before
