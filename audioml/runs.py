@@ -1,0 +1,204 @@
+"""The run folder: what is kept of a run, written so that an interruption leaves no half file."""
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import IO, Any
+from zipfile import is_zipfile
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+import audioml
+from audioml.config import RunConfig, to_yaml
+
+log = logging.getLogger("audioml")
+
+
+class RunError(ValueError):
+    """A run folder that can't be used; the message names it and the remedy."""
+
+
+class RunFolder:
+    """A folder with the name and place of everything a run keeps.
+
+    Args:
+        path: The folder; it exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.last = path / "checkpoints" / "last.pt"
+        self.best = path / "checkpoints" / "best.pt"
+        (path / "checkpoints").mkdir(exist_ok=True)
+        (path / "plots").mkdir(exist_ok=True)
+
+    @classmethod
+    def create(cls, config: RunConfig) -> "RunFolder":
+        """Make the folder of a new run: ``run.dir``, or one named after time, model and data.
+
+        Raises:
+            RunError: If ``run.dir`` is there already and holds anything.
+        """
+        if config.run.dir is not None:
+            path = Path(config.run.dir)
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise RunError(
+                    f"{path}: already there; choose another run.dir, or continue that run with "
+                    f"resume={path}"
+                )
+            path.mkdir(parents=True, exist_ok=True)
+            return cls(path)
+        now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        return cls(_make_unused(Path("runs") / f"{now}_{config.model.name}_{config.data.name}"))
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Open the folder of a run that is to go on.
+
+        Raises:
+            RunError: If it is not a run folder, or has no checkpoint.
+        """
+        for file in (path / "config.yaml", path / "checkpoints" / "last.pt"):
+            if not file.is_file():
+                raise RunError(
+                    f"{path}: no {file.relative_to(path)} in it, so there is nothing to resume; "
+                    "give the folder of a run that finished at least one epoch"
+                )
+        return cls(path)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file of the folder."""
+        with _replacing(self.path / name) as file:
+            file.write(text.encode())
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file of the folder; NaN becomes null."""
+        self.write_text(name, json.dumps(_without_nan(content), indent=2) + "\n")
+
+    def write_table(self, name: str, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> None:
+        """Write a CSV file of the folder."""
+        self.write_text(name, pd.DataFrame(rows).to_csv(index=False))
+
+    def write_figure(self, name: str, figure: Figure) -> None:
+        """Write a figure to ``plots/``."""
+        with _replacing(self.path / "plots" / name) as file:
+            figure.savefig(file, format="png", dpi=110)
+
+    def write_start(self, config: RunConfig, split: pd.DataFrame) -> None:
+        """Keep what the run depends on: configuration, environment and split."""
+        self.write_text("config.yaml", to_yaml(config))
+        self.write_json("env.json", describe_environment())
+        self.write_table("split.csv", split)
+
+    def log_to_file(self) -> logging.Handler:
+        """Copy log lines to ``log.txt``, after those of an interrupted run."""
+        handler = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        log.addHandler(handler)
+        return handler
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint to a temporary file, flush it to the disk and rename it into place."""
+    with _replacing(path) as file:
+        torch.save(dict(state), file)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint to the CPU; nothing in the file is executed.
+
+    Raises:
+        RunError: If the file is missing, damaged or holds anything but plain data and tensors.
+    """
+    if not path.is_file():
+        raise RunError(f"{path}: no such checkpoint")
+    if not is_zipfile(path):
+        raise RunError(f"{path}: not a readable checkpoint (cut short, or another kind of file)")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, EOFError, RuntimeError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RunError(f"{path}: not a readable checkpoint ({reason})") from error
+    if not isinstance(state, dict):
+        raise RunError(f"{path}: not a checkpoint of audioml: expected a mapping")
+    return state
+
+
+def describe_environment() -> dict[str, Any]:
+    """List versions, devices, the commit and the command."""
+    return {
+        "audioml": audioml.__version__,
+        "commit": describe_commit(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def describe_commit() -> str | None:
+    """Name the commit of the checkout the package runs from, ``-dirty`` if it was changed.
+
+    Returns:
+        None where there is no checkout or no git.
+    """
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    folder = Path(audioml.__file__).parent
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _make_unused(path: Path) -> Path:
+    """Make a folder, numbered if another run took the name in the same second."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    candidate, number = path, 2
+    while True:
+        try:
+            candidate.mkdir()
+            return candidate
+        except FileExistsError:
+            candidate, number = path.with_name(f"{path.name}_{number}"), number + 1
+
+
+class _replacing:  # noqa: N801 - used as a function
+    """Open a temporary file beside ``path``; on success flush it and put it in ``path``'s place."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._temporary = path, path.with_name(f".{path.name}.part")
+
+    def __enter__(self) -> IO[bytes]:
+        self._file = self._temporary.open("wb")
+        return self._file
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        with self._file:
+            if kind is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        if kind is None:
+            self._temporary.replace(self._path)
+        else:
+            self._temporary.unlink()
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _without_nan(value) for key, value in content.items()}
+    return None if isinstance(content, float) and content != content else content

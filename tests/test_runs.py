@@ -1,0 +1,127 @@
+import json
+import threading
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from audioml import runs
+from audioml.config import RunConfig, load_config
+from audioml.runs import RunError, RunFolder, load_checkpoint, save_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_folder_is_named_after_time_model_and_data():
+    folder = RunFolder.create(RunConfig())
+    assert folder.path.parent == Path("runs")
+    stamp, _, rest = folder.path.name.partition("_cnn_")
+    assert rest == "synthetic"
+    assert abs((datetime.now() - datetime.strptime(stamp, "%Y-%m-%d_%H-%M-%S")).seconds) < 10
+
+
+def test_runs_started_in_the_same_second_get_their_own_folders(monkeypatch):
+    class Frozen(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 11, 22, 16, 4, 5, tzinfo=tz)
+
+    monkeypatch.setattr(runs, "datetime", Frozen)
+    names = []
+    threads = [
+        threading.Thread(target=lambda: names.append(RunFolder.create(RunConfig()).path.name))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    first = "2026-11-22_16-04-05_cnn_synthetic"
+    assert sorted(names) == sorted([first, *(f"{first}_{n}" for n in range(2, 9))])
+
+
+def test_a_named_folder_is_never_written_over():
+    config = load_config(overrides=["run.dir=mine"])
+    folder = RunFolder.create(config)
+    assert folder.path == Path("mine")
+    with pytest.raises(RunError, match=r"mine: already there.*resume=mine"):
+        RunFolder.create(config)
+
+
+def test_resuming_what_is_no_run_names_what_is_missing(tmp_path):
+    with pytest.raises(RunError, match=r"absent: no config\.yaml"):
+        RunFolder.open(tmp_path / "absent")
+    folder = RunFolder.create(load_config(overrides=["run.dir=mine"]))
+    folder.write_text("config.yaml", "")
+    with pytest.raises(RunError, match=r"mine: no checkpoints/last\.pt in it"):
+        RunFolder.open(Path("mine"))
+
+
+def test_files_are_whole_or_absent(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_text("log.txt", "before")
+
+    class Fails:
+        def savefig(self, file, **_):
+            file.write(b"half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        folder.write_figure("a.png", Fails())
+    assert list((tmp_path / "plots").iterdir()) == []
+    assert (tmp_path / "log.txt").read_text() == "before"
+
+
+def test_json_and_tables(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_json("a.json", {"x": float("nan"), "y": {"z": 1.5}, "n": None})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": {"z": 1.5}, "n": None}
+    folder.write_table("a.csv", [{"epoch": 1, "loss": 0.5}])
+    assert pd.read_csv(tmp_path / "a.csv").to_dict("records") == [{"epoch": 1, "loss": 0.5}]
+
+
+def test_checkpoints_come_back_as_they_were(tmp_path):
+    state = {"weights": torch.randn(3), "progress": {"score": (0.5, -1.0), "history": [{"a": 1}]}}
+    save_checkpoint(tmp_path / "a.pt", state)
+    loaded = load_checkpoint(tmp_path / "a.pt")
+    assert torch.equal(loaded["weights"], state["weights"])
+    assert loaded["progress"] == state["progress"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]
+
+
+class Payload:
+    """A pickle that would write a file when loaded."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("executed"),))
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "text", "list", "payload"])
+def test_bad_checkpoints_are_refused_and_not_executed(tmp_path, kind):
+    file = tmp_path / "bad.pt"
+    save_checkpoint(file, {"weights": torch.zeros(1000)})
+    content = file.read_bytes()
+    if kind == "missing":
+        file.unlink()
+    elif kind == "list":
+        torch.save([1, 2], file)
+    elif kind == "payload":
+        torch.save({"weights": Payload()}, file)
+    else:
+        file.write_bytes({"empty": b"", "truncated": content[:900], "text": b"hello"}[kind])
+    with pytest.raises(RunError, match=r"bad\.pt: ") as error:
+        load_checkpoint(file)
+    assert "\n" not in str(error.value)
+    assert not Path("executed").exists()
+
+
+def test_environment_names_versions_and_device():
+    environment = runs.describe_environment()
+    assert environment["torch"] == torch.__version__
+    assert environment["python"].startswith("3.")
+    json.dumps(environment)
