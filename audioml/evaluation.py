@@ -1,0 +1,154 @@
+"""A model on a split: figures, tables, plots."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
+
+from audioml import metrics, plots
+from audioml.audit import LeakError
+from audioml.datasets.manifest import Manifest, describe_examples
+from audioml.loader import Loader
+from audioml.runs import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """What a model says of some clips.
+
+    Args:
+        clip_index: Clips [n].
+        target: Their classes [n].
+        probability: What the model gives each class [n, class], float64.
+    """
+
+    clip_index: NDArray[np.int64]
+    target: NDArray[np.int64]
+    probability: NDArray[np.float64]
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy [nat]."""
+        own = self.probability[np.arange(len(self.target)), self.target]
+        return float(-np.log(np.maximum(own, np.finfo(np.float64).tiny)).mean())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of clips classified right."""
+        return metrics.accuracy(self.target, self.probability)
+
+    def figures(self) -> dict[str, float]:
+        """Summarise: accuracy, macro_auc, macro_f1, loss."""
+        return {
+            "accuracy": self.accuracy,
+            "macro_auc": metrics.macro_auc(self.target, self.probability),
+            "macro_f1": metrics.macro_f1(self.target, self.probability),
+            "loss": self.loss,
+        }
+
+    def confusion_matrix(self) -> NDArray[np.int64]:
+        """Count clips by class and prediction [class, class]."""
+        return metrics.confusion_matrix(self.target, self.probability)
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, loader: Loader, *, autocast: torch.autocast | None = None
+) -> Evaluation:
+    """Run a model over a loader's clips, in evaluation mode, without augmentation.
+
+    Args:
+        model: From log-mel [batch, 1, mel, frame] to logits [batch, class].
+        loader: The clips; made without ``augment``.
+        autocast: The precision the model runs in; None for float32.
+
+    Returns:
+        Probabilities of every clip; the model is left in the mode it was in.
+    """
+    was_training = model.training
+    model.eval()
+    outputs = []
+    for batch in loader.epoch(0):
+        with autocast or torch.autocast(batch.log_mel.device.type, enabled=False):
+            logits = model(batch.log_mel)
+        outputs.append(
+            (batch.clip_index, batch.target.argmax(dim=1), F.softmax(logits.double(), 1))
+        )
+    model.train(was_training)
+    clip_index, target, probability = (
+        torch.cat(part).cpu().numpy() for part in zip(*outputs, strict=True)
+    )
+    return Evaluation(clip_index=clip_index, target=target, probability=probability)
+
+
+def refuse_seen(
+    manifest: Manifest, clip_index: NDArray[np.int64], train_sources: list[str]
+) -> None:
+    """Refuse to evaluate weights on recordings they were trained on.
+
+    Args:
+        manifest: The clips.
+        clip_index: Those to be evaluated.
+        train_sources: Sources of the clips the weights were trained on, from the checkpoint.
+
+    Raises:
+        LeakError: If any source is among them, the data set's named exceptions aside.
+    """
+    seen = set(train_sources) - manifest.known_crossing_sources
+    clips = [manifest.describe(i) for i in clip_index if manifest.clips[i].source in seen]
+    if clips:
+        raise LeakError(
+            f"{len(clips)} of {len(clip_index)} clips come from recordings these weights were "
+            f"trained on: {describe_examples(clips)}; evaluate on other clips"
+        )
+
+
+def predictions_table(evaluation: Evaluation, manifest: Manifest) -> pd.DataFrame:
+    """Tabulate each clip: file, label, prediction and the probability of every class."""
+    predicted = evaluation.probability.argmax(axis=1)
+    table = pd.DataFrame(
+        {
+            "path": [_relative_path(manifest, i) for i in evaluation.clip_index],
+            "source": [manifest.clips[i].source for i in evaluation.clip_index],
+            "label": [manifest.labels[t] for t in evaluation.target],
+            "predicted": [manifest.labels[p] for p in predicted],
+            "is_right": predicted == evaluation.target,
+        }
+    )
+    probabilities = {
+        f"p_{label}": evaluation.probability[:, n] for n, label in enumerate(manifest.labels)
+    }
+    return table.assign(**probabilities).round(6)
+
+
+def write_evaluation(folder: RunFolder, evaluation: Evaluation, manifest: Manifest) -> None:
+    """Write predictions.csv, per_class.csv and plots/confusion_matrix.png."""
+    folder.write_table("predictions.csv", predictions_table(evaluation, manifest))
+    folder.write_table(
+        "per_class.csv",
+        metrics.per_class(evaluation.target, evaluation.probability, manifest.labels).round(4),
+    )
+    figure = plots.plot_confusion_matrix(evaluation.confusion_matrix(), manifest.labels)
+    folder.write_figure("confusion_matrix.png", figure)
+
+
+def describe_figures(figures: dict[str, Any]) -> str:
+    """Write figures in a line for people."""
+    return (
+        f"accuracy {figures['accuracy']:.1%}, macro AUC {figures['macro_auc']:.4f}, "
+        f"macro F1 {figures['macro_f1']:.4f}"
+    )
+
+
+def _relative_path(manifest: Manifest, index: int) -> str:
+    path = manifest.clips[index].path
+    return (
+        path.relative_to(manifest.root).as_posix()
+        if path.is_relative_to(manifest.root)
+        else str(path)
+    )

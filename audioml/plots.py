@@ -1,0 +1,123 @@
+"""Figures of a run: learning curves, confusion matrix, log-mels."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+_BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#767676"
+_LEAST_DARK = 0.55
+
+
+def plot_curves(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Draw loss, accuracy and learning rate over the epochs.
+
+    Args:
+        history: A row an epoch with ``epoch``, ``train_loss``, ``train_accuracy``, ``lr`` and,
+            where there is a validation split, ``val_loss`` and ``val_accuracy``.
+    """
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    loss, accuracy, rate = figure.subplots(1, 3)
+    epochs = [row["epoch"] for row in history]
+    for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
+        for part, colour, label in (
+            ("train", _BLUE, "training (augmented)"),
+            ("val", _ORANGE, "validation"),
+        ):
+            if f"{part}_{name}" in history[0]:
+                values = [row[f"{part}_{name}"] for row in history]
+                axes.plot(epochs, values, color=colour, label=label)
+    rate.plot(epochs, [row["lr"] for row in history], color=_GREY)
+    accuracy.set_ylim(0, 1)
+    for axes, title in ((loss, "Loss"), (accuracy, "Accuracy"), (rate, "Learning rate")):
+        axes.set(title=title, xlabel="Epoch")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    loss.legend(frameon=False)
+    return figure
+
+
+def plot_confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
+    """Draw clips by class and prediction; shade is the share of the class, the number the count.
+
+    Args:
+        counts: [class, class], rows are the true classes.
+        labels: Names of the classes.
+    """
+    n = len(labels)
+    size = 3.2 + 0.42 * n if n <= 20 else 4.0 + 0.22 * n
+    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+    axes = figure.subplots()
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    font = 9 if n <= 20 else 6
+    axes.set_xticks(range(n), list(labels), rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(n), list(labels))
+    axes.tick_params(labelsize=font, length=0)
+    axes.set(xlabel="Predicted", ylabel="True")
+    for row, column in np.argwhere(counts):
+        colour = "white" if share[row, column] > _LEAST_DARK else "black"
+        axes.text(
+            column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=font
+        )
+    correct = np.trace(counts)
+    axes.set_title(f"{correct} of {counts.sum()} right ({correct / max(counts.sum(), 1):.1%})")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="Share of the class")
+    return figure
+
+
+def plot_log_mels(
+    log_mels: NDArray[np.float32],
+    titles: Sequence[str],
+    *,
+    hop_s: float,
+    mel_frequencies: NDArray[np.float64],
+) -> Figure:
+    """Draw log-mels as the model sees them, in a grid of four columns.
+
+    Args:
+        log_mels: [clip, mel, frame], normalised.
+        titles: What stands above each.
+        hop_s: Time between frames [s].
+        mel_frequencies: Centre of each band [Hz].
+    """
+    n_rows = -(-len(log_mels) // 4)
+    figure = Figure(figsize=(14, 2.7 * n_rows), layout="constrained")
+    grid = figure.subplots(n_rows, 4, squeeze=False, sharex=True, sharey=True)
+    n_mels, n_frames = log_mels.shape[1:]
+    for axes, log_mel, title in zip(grid.flat, log_mels, titles, strict=False):
+        image = axes.imshow(
+            log_mel,
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=-2.5,
+            vmax=2.5,
+            extent=(0, n_frames * hop_s, -0.5, n_mels - 0.5),
+        )
+        axes.set_title(title, fontsize=9)
+        _label_frequencies(axes, mel_frequencies)
+    for axes in grid.flat[len(log_mels) :]:
+        axes.set_visible(False)
+    for axes in grid[-1]:
+        axes.set_xlabel("Time [s]")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("Frequency [Hz]")
+    figure.colorbar(image, ax=grid, shrink=0.8, label="Level [deviations from the training mean]")
+    return figure
+
+
+def _label_frequencies(axes: Axes, mel_frequencies: NDArray[np.float64]) -> None:
+    """Mark the bands nearest to round frequencies."""
+    ticks = [f for f in (125, 500, 1000, 2000, 4000, 8000) if f < mel_frequencies[-1]]
+    axes.set_yticks(
+        [int(np.abs(mel_frequencies - f).argmin()) for f in ticks], [str(f) for f in ticks]
+    )
+    axes.tick_params(labelsize=8)
+
+
+mpl.rcParams.update({"font.size": 10, "axes.titlesize": 11})
