@@ -1,0 +1,302 @@
+"""The training loop: step, schedule, precision, averaging, early stop, interruption, resume."""
+
+import copy
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from audioml.config import OptimConfig, TrainConfig
+from audioml.evaluation import Evaluation, evaluate
+from audioml.loader import Batch, Loader
+from audioml.rng import Stream, random_words
+
+log = logging.getLogger("audioml")
+
+
+class TrainingError(RuntimeError):
+    """Training that can't go on; the message says where and what to change."""
+
+
+class Interrupted(RuntimeError):  # noqa: N818 - not an error
+    """Training stopped on request, its state handed over for saving."""
+
+
+@dataclass
+class Progress:
+    """Where training stands; everything besides weights and optimizer that a resume needs.
+
+    Args:
+        epoch: Epochs finished.
+        step: Steps finished of the epoch that is running.
+        loss_sum: Sum of the losses of that epoch's clips so far.
+        n_right: Clips of that epoch classified right so far.
+        train_s: Time spent in training steps [s].
+        wait_s: Time of it spent waiting for data [s].
+        n_clips: Clips trained on.
+        best_epoch: Epoch of the best validation score; 0 for none.
+        best_score: Validation accuracy and negative loss of that epoch.
+        history: A row of figures an epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    n_right: float = 0.0
+    train_s: float = 0.0
+    wait_s: float = 0.0
+    n_clips: int = 0
+    best_epoch: int = 0
+    best_score: tuple[float, float] = (-math.inf, -math.inf)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def lr_factor(step: int, n_steps: int, schedule: str, warmup_share: float) -> float:
+    """Say which part of the peak learning rate a step uses.
+
+    Args:
+        step: Step number, from 0.
+        n_steps: Steps of the whole training.
+        schedule: "cosine" (linear warm-up, then half a cosine to 0), "one_cycle" (half a cosine
+            up from 1/25, half a cosine down to 0) or "constant" (after the warm-up).
+        warmup_share: Share of the steps spent rising.
+
+    Returns:
+        0 to 1.
+
+    Source: Loshchilov & Hutter 2017 (cosine); Smith & Topin 2018 (one-cycle).
+    """
+    n_warmup = warmup_share * n_steps
+    if step < n_warmup:
+        if schedule == "one_cycle":
+            return 0.04 + 0.96 * 0.5 * (1.0 - math.cos(math.pi * step / n_warmup))
+        return (step + 1) / (n_warmup + 1)
+    if schedule == "constant":
+        return 1.0
+    return 0.5 * (1.0 + math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1)))
+
+
+class Trainer:
+    """Train a model on a loader's batches.
+
+    Args:
+        model: From log-mel [batch, 1, mel, frame] to logits [batch, class], on the device.
+        loader: Training clips, with augmentation.
+        val_loader: Validation clips; None under a protocol that has none.
+        optim: Optimizer and schedule.
+        train: Epochs, precision, patience.
+        on_epoch: Called after every epoch, with the epoch's figures and whether it is the best.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        loader: Loader,
+        val_loader: Loader | None,
+        optim: OptimConfig,
+        train: TrainConfig,
+        on_epoch: Callable[[dict[str, float], bool], None],
+    ) -> None:
+        self.loader, self.val_loader = loader, val_loader
+        self.optim, self.train, self.on_epoch = optim, train, on_epoch
+        self.device = loader.device
+        self.memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=self.memory_format)
+        self.ema = (
+            AveragedModel(
+                model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay), use_buffers=True
+            )
+            if optim.ema_decay
+            else None
+        )
+        self._forward = torch.compile(self.model) if train.compile else self.model
+        self.optimizer = torch.optim.AdamW(
+            _decayed_apart(model, optim.weight_decay), lr=optim.lr, fused=self.device.type == "cuda"
+        )
+        self.progress = Progress()
+        self._stop_requested = False
+
+    @property
+    def averaged_model(self) -> nn.Module:
+        """The model to evaluate and keep: the moving average if there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def autocast(self) -> torch.autocast:
+        """The precision the model runs in: bfloat16 on CUDA unless told otherwise."""
+        enabled = self.train.amp == "bf16" or (
+            self.train.amp == "auto" and self.device.type == "cuda"
+        )
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def evaluate(self, loader: Loader) -> Evaluation:
+        """Evaluate the averaged model."""
+        return evaluate(self.averaged_model, loader, autocast=self.autocast())
+
+    def fit(self) -> None:
+        """Train to the end, from wherever ``progress`` stands.
+
+        Raises:
+            Interrupted: On the first Ctrl-C or SIGTERM, after the step that is running; the
+                trainer's state is whole and can be saved. A second Ctrl-C stops at once.
+            TrainingError: If the loss is no longer finite.
+        """
+        n_clips = len(self.loader.clip_index)
+        bar = tqdm(
+            total=self.train.epochs * n_clips,
+            initial=self.progress.epoch * n_clips + self.progress.step * self.loader.batch_size,
+            unit="clip",
+            mininterval=0.5,
+            dynamic_ncols=True,
+        )
+        with bar, self._stop_on_signal():
+            while self.progress.epoch < self.train.epochs and not self._is_patience_spent():
+                bar.set_description(f"epoch {self.progress.epoch + 1}/{self.train.epochs}")
+                self._train_epoch(bar)
+                self._finish_epoch()
+
+    def _train_epoch(self, bar: "tqdm[Any]") -> None:
+        """Run the epoch's remaining steps; sums stay on the device until its end."""
+        p, begin = self.progress, time.perf_counter()
+        sums = torch.tensor([p.loss_sum, p.n_right], dtype=torch.float64, device=self.device)
+        self.model.train()
+        for batch in self.loader.epoch(p.epoch, first_step=p.step):
+            sums += self._train_step(batch)
+            p.step += 1
+            p.n_clips += len(batch.clip_index)
+            bar.update(len(batch.clip_index))
+            if self._stop_requested:
+                break
+        p.loss_sum, p.n_right = sums.tolist()
+        p.train_s += time.perf_counter() - begin
+        p.wait_s += self.loader.pop_wait_s()
+        if not math.isfinite(p.loss_sum):
+            raise TrainingError(
+                f"the loss became {p.loss_sum} in epoch {p.epoch + 1}; lower optim.lr or "
+                "optim.grad_clip; checkpoints/last.pt holds the epoch before"
+            )
+        if self._stop_requested:
+            raise Interrupted(f"stopped in epoch {p.epoch + 1} after step {p.step}")
+
+    def _train_step(self, batch: Batch) -> Tensor:
+        """Do one optimizer step.
+
+        Returns:
+            Sum of the clips' losses and number of clips classified right [2], on the device.
+        """
+        p = self.progress
+        # Dropout draws from a generator seeded by (seed, epoch, step): a resume needs no state.
+        words = random_words(self.train.seed, p.epoch, torch.tensor(p.step), Stream.DROPOUT)
+        torch.manual_seed(int(words[0]))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._lr(p.epoch * len(self.loader) + p.step)
+        with self.autocast():
+            logits = self._forward(batch.log_mel.to(memory_format=self.memory_format))
+        loss = F.cross_entropy(
+            logits.float(), batch.target, label_smoothing=self.optim.label_smoothing
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.optim.grad_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.grad_clip)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+        with torch.no_grad():
+            n_right = (logits.argmax(1) == batch.target.argmax(1)).sum()
+            return torch.stack((loss * len(logits), n_right)).double()
+
+    def _lr(self, step: int) -> float:
+        n_steps = self.train.epochs * len(self.loader)
+        return self.optim.lr * lr_factor(
+            step, n_steps, self.optim.schedule, self.optim.warmup_share
+        )
+
+    def _finish_epoch(self) -> None:
+        """Validate, keep the figures and report them."""
+        p, n_clips = self.progress, len(self.loader.clip_index)
+        row = {
+            "epoch": p.epoch + 1,
+            "train_loss": p.loss_sum / n_clips,
+            "train_accuracy": p.n_right / n_clips,
+            "lr": self.optimizer.param_groups[0]["lr"],
+        }
+        is_best = False
+        if self.val_loader is not None:
+            figures = self.evaluate(self.val_loader).figures()
+            row |= {f"val_{name}": value for name, value in figures.items()}
+            score = (figures["accuracy"], -figures["loss"])
+            if score > p.best_score:
+                is_best, p.best_score, p.best_epoch = True, score, p.epoch + 1
+        row |= {"clips_per_s": p.n_clips / p.train_s, "data_wait": p.wait_s / p.train_s}
+        p.epoch, p.step, p.loss_sum, p.n_right = p.epoch + 1, 0, 0.0, 0.0
+        p.history.append(row)
+        self.on_epoch(row, is_best)
+
+    def _is_patience_spent(self) -> bool:
+        p, patience = self.progress, self.train.patience
+        spent = bool(patience and p.best_epoch and p.epoch - p.best_epoch >= patience)
+        if spent:
+            log.info("no better validation score for %d epochs: stopping early", patience)
+        return spent
+
+    def state(self) -> dict[str, Any]:
+        """Collect what a resume needs, in types that ``weights_only`` loading accepts."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": copy.deepcopy(asdict(self.progress)),
+        }
+
+    def load_weights(self, state: dict[str, Any]) -> None:
+        """Take up the weights, averaged ones included, of a state that ``state`` returned."""
+        self.model.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up a whole state that ``state`` returned, to go on training."""
+        self.load_weights(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress = Progress(**state["progress"])
+
+    @contextmanager
+    def _stop_on_signal(self) -> Iterator[None]:
+        """Let the running step finish on SIGINT or SIGTERM; a second one has its usual effect."""
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in signals}
+
+        def request_stop(number: int, frame: FrameType | None) -> None:
+            self._stop_requested = True
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+        self._stop_requested = False
+        for number in signals:
+            signal.signal(number, request_stop)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _decayed_apart(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Group parameters: weights decay, biases and normalisation do not."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]

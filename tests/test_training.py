@@ -1,0 +1,234 @@
+import itertools
+import math
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from audioml.config import OptimConfig, TrainConfig
+from audioml.loader import Batch
+from audioml.training import Interrupted, Trainer, TrainingError, lr_factor
+
+N_CLASSES = 3
+
+
+class Toy:
+    """A loader of made-up log-mels: each batch is a function of the epoch and step."""
+
+    def __init__(self, n_batches=5, bad=False):
+        self.device, self.batch_size = torch.device("cpu"), 4
+        self.clip_index = torch.arange(4 * n_batches)
+        self.n_batches, self.bad = n_batches, bad
+
+    def __len__(self):
+        return self.n_batches
+
+    def epoch(self, epoch, first_step=0):
+        for step in range(first_step, self.n_batches):
+            g = torch.Generator().manual_seed(1000 * epoch + step)
+            log_mel = torch.randn(4, 1, 8, 8, generator=g)
+            target = torch.eye(N_CLASSES)[torch.arange(4) % N_CLASSES]
+            log_mel[:, 0, 0] += 3 * target.argmax(1)[:, None]
+            if self.bad:
+                log_mel[0] = math.nan
+            yield Batch(log_mel, target, self.clip_index[4 * step : 4 * step + 4])
+
+    def pop_wait_s(self):
+        return 0.0
+
+
+def make_model():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, N_CLASSES),
+    )
+
+
+def make_trainer(
+    *, epochs=4, val=False, patience=0, on_epoch=lambda row, is_best: None, bad=False, **optim
+):
+    return Trainer(
+        model=make_model(),
+        loader=Toy(bad=bad),
+        val_loader=Toy(2) if val else None,
+        optim=OptimConfig(**{"lr": 0.01, **optim}),
+        train=TrainConfig(epochs=epochs, patience=patience),
+        on_epoch=on_epoch,
+    )
+
+
+def weights(trainer):
+    return torch.cat(
+        [value.double().flatten() for value in trainer.averaged_model.state_dict().values()]
+    )
+
+
+def test_the_loss_falls_and_figures_are_kept():
+    trainer = make_trainer(epochs=10, val=True)
+    trainer.fit()
+    history = trainer.progress.history
+    assert [row["epoch"] for row in history] == list(range(1, 11))
+    assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
+    assert history[-1]["val_accuracy"] >= 0.75
+    assert trainer.progress.n_clips == 200
+
+
+def test_the_same_seed_gives_the_same_losses():
+    curves = []
+    for _ in range(2):
+        trainer = make_trainer(ema_decay=0.9)
+        trainer.fit()
+        curves.append([row["train_loss"] for row in trainer.progress.history])
+    assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+@pytest.mark.parametrize("stop_at", [1, 5, 7, 12])
+def test_a_resumed_run_ends_in_the_same_weights(stop_at, ema_decay):
+    """Stopped after any step, within an epoch or between two, and taken up by another trainer."""
+    whole = make_trainer(val=True, ema_decay=ema_decay)
+    whole.fit()
+    stopped = make_trainer(val=True, ema_decay=ema_decay)
+    count = itertools.count(1)
+    step = stopped._train_step
+
+    def stopping_step(batch):
+        if next(count) == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(batch)
+
+    stopped._train_step = stopping_step
+    with pytest.raises(Interrupted, match="stopped in epoch"):
+        stopped.fit()
+    state = stopped.state()
+    resumed = make_trainer(val=True, ema_decay=ema_decay)
+    resumed.load_state(state)
+    resumed.fit()
+    assert torch.equal(weights(resumed), weights(whole))
+    for a, b in zip(resumed.progress.history, whole.progress.history, strict=True):
+        assert {k: a[k] for k in ("train_loss", "val_loss", "lr")} == {
+            k: b[k] for k in ("train_loss", "val_loss", "lr")
+        }
+
+
+def test_a_second_interrupt_stops_at_once():
+    trainer = make_trainer()
+
+    def step(batch):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the second interrupt did not stop")
+
+    trainer._train_step = step
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_best_epoch_is_reported_once_it_is_better():
+    reports = []
+    trainer = make_trainer(
+        epochs=6, val=True, on_epoch=lambda row, best: reports.append((row, best))
+    )
+    trainer.fit()
+    scores = [(row["val_accuracy"], -row["val_loss"]) for row, _ in reports]
+    expected = [score > max(scores[:i], default=(-1, -99)) for i, score in enumerate(scores)]
+    assert [best for _, best in reports] == expected
+    assert trainer.progress.best_epoch == 1 + scores.index(max(scores))
+
+
+def test_patience_stops_a_run_that_gets_no_better():
+    trainer = make_trainer(epochs=50, val=True, patience=3)
+    trainer.fit()
+    p = trainer.progress
+    assert p.epoch < 50
+    assert p.epoch == p.best_epoch + 3
+
+
+def test_without_validation_nothing_is_selected():
+    reports = []
+    trainer = make_trainer(on_epoch=lambda row, best: reports.append((row, best)))
+    trainer.fit()
+    assert not any(best for _, best in reports)
+    assert all("val_loss" not in row for row, _ in reports)
+    assert trainer.progress.best_epoch == 0
+
+
+def test_a_loss_that_is_not_finite_stops():
+    with pytest.raises(TrainingError, match=r"loss became nan in epoch 1; lower optim\.lr"):
+        make_trainer(bad=True).fit()
+
+
+def test_averaged_weights_follow_slowly():
+    trainer = make_trainer(ema_decay=0.999)
+    trainer.fit()
+    start = torch.cat([v.double().flatten() for v in make_model().state_dict().values()])
+    plain = torch.cat([v.double().flatten() for v in trainer.model.state_dict().values()])
+    moved = (weights(trainer) - start).abs().mean() / (plain - start).abs().mean()
+    assert 0 < moved < 0.2
+
+
+def test_weight_decay_spares_biases_and_normalisation():
+    decayed, spared = make_trainer(weight_decay=0.1).optimizer.param_groups
+    assert decayed["weight_decay"] == 0.1
+    assert spared["weight_decay"] == 0
+    assert [p.ndim for p in decayed["params"]] == [4, 2]
+    assert {p.ndim for p in spared["params"]} == {1}
+
+
+def test_label_smoothing_equals_torchs():
+    trainer = make_trainer(label_smoothing=0.2)
+    batch = next(Toy().epoch(0))
+    torch.manual_seed(1)
+    trainer.model.eval()
+    expected = nn.functional.cross_entropy(
+        trainer.model(batch.log_mel), batch.target, label_smoothing=0.2
+    )
+    total, n_right = trainer._train_step(batch).tolist()
+    assert total == pytest.approx(4 * expected.item(), rel=1e-6)
+    assert n_right in range(5)
+
+
+def test_cosine_equals_torchs_schedule_after_a_linear_warm_up():
+    n, warm = 100, 0.1
+    factors = [lr_factor(step, n, "cosine", warm) for step in range(n)]
+    assert factors[:10] == pytest.approx([(k + 1) / 11 for k in range(10)])
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=90)
+    for factor in factors[10:]:
+        assert factor == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-6)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_one_cycle_equals_torchs():
+    n, rising = 101, 0.3
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=n, pct_start=rising, div_factor=25, final_div_factor=1e9
+    )
+    for step in range(n - 1):
+        # torch turns at rising * n - 1, ours at rising * n: one step apart at most
+        expected = optimizer.param_groups[0]["lr"]
+        assert lr_factor(step, n, "one_cycle", rising) == pytest.approx(expected, abs=0.06)
+        optimizer.step()
+        scheduler.step()
+    assert lr_factor(0, n, "one_cycle", rising) == pytest.approx(1 / 25)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "constant"])
+@pytest.mark.parametrize("warmup_share", [0.0, 0.3])
+def test_schedules_stay_within_bounds(schedule, warmup_share):
+    factors = [lr_factor(step, 57, schedule, warmup_share) for step in range(57)]
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert max(factors) > 0.95
+    assert (factors[-1] == 1) == (schedule == "constant")
