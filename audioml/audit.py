@@ -162,7 +162,8 @@ def audit_split(
         manifest: The data set. Its ``known_crossing_sources`` are named exceptions, but only as the
             same source of clips in different official folds.
         split: The split.
-        content: Hash of each clip's samples [clip]; None leaves equal content unchecked.
+        content: Hash of each clip's samples [clip], "" for a silent one, which equals no other;
+            None leaves equal content unchecked.
         patterns: Further regular expressions of endings that mark variants.
 
     Returns:
@@ -190,7 +191,11 @@ def audit_split(
         # Equal stems in two folders are often two clips; there the sources decide.
         *search.find("variants of one clip", ids, lambda i, j: stems[i] != stems[j]),
         *search.find("same source", [c.source for c in clips]),
-        *(search.find("same content", content) if content is not None else ()),
+        *(
+            search.find("same content", content, lambda i, _: content[i] != "")
+            if content is not None
+            else ()
+        ),
     ]
     sizes = {**search.n_clips, "dropped": len(split.dropped)}
     return AuditReport(

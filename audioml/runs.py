@@ -6,8 +6,10 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import IO, Any
@@ -100,12 +102,30 @@ class RunFolder:
         self.write_json("env.json", describe_environment())
         self.write_table("split.csv", split)
 
-    def log_to_file(self) -> logging.Handler:
-        """Copy log lines to ``log.txt``, after those of an interrupted run."""
-        handler = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-        log.addHandler(handler)
-        return handler
+
+@contextmanager
+def log_to_file() -> Iterator[Callable[[Path], None]]:
+    """Collect log lines and append them to a file as soon as it is named.
+
+    Yields:
+        A function that names the file; lines from before are written then, later ones at once.
+    """
+    lines = MemoryHandler(capacity=1)  # without a target it keeps everything
+    log.addHandler(lines)
+
+    def set_file(path: Path) -> None:
+        file = logging.FileHandler(path, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        lines.setTarget(file)
+        lines.flush()
+
+    try:
+        yield set_file
+    finally:
+        log.removeHandler(lines)
+        if lines.target is not None:
+            lines.target.close()
+        lines.close()
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

@@ -50,8 +50,9 @@ def read_esc50(
             target=target_of[row["category"]],
             source=row["src_file"],
             fold=int(row["fold"]),
+            row=number,
         )
-        for row in frame.to_dict("records")
+        for number, row in zip(frame.index, frame.to_dict("records"), strict=True)
     )
     return Manifest(name=name, root=root, labels=labels, clips=clips)
 

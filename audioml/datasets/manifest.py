@@ -24,6 +24,7 @@ class Clip:
         fold: The official fold, from 1, or None where the data set has none.
         start_s: First second of the clip in the file.
         end_s: End of the clip in the file [s], None for the end of the file.
+        row: Its row in the data set's metadata, from 1, the header not counted.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class Clip:
     fold: int | None = None
     start_s: float = 0.0
     end_s: float | None = None
+    row: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +76,9 @@ class Manifest:
         return np.array([clip.source for clip in self.clips], dtype=np.str_)
 
     def describe(self, index: int) -> str:
-        """Name a clip in messages: its row (from 1, the header not counted) and its file."""
-        return f"row {index + 1} ({self.clips[index].path.name})"
+        """Name a clip in messages: its row in the metadata and its file."""
+        clip = self.clips[index]
+        return f"row {clip.row or index + 1} ({clip.path.name})"
 
 
 def describe_examples(names: Sequence[str], limit: int = 5) -> str:

@@ -1,0 +1,108 @@
+"""``audioml VERB``: the verbs, each a thin call."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from audioml.audit import audit_files
+from audioml.config import ConfigError, RunConfig, load_config, to_yaml
+from audioml.datasets import load_manifest
+from audioml.experiment import run_experiment
+from audioml.training import Interrupted, TrainingError
+from audioml.verify import verify
+
+log = logging.getLogger("audioml")
+
+EXIT_DEFECT, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
+_SETTINGS = "YAML files and section.key=value overrides; later ones win"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb; errors that a user can mend come as one line on stderr.
+
+    Returns:
+        0; 1 for a defect or leak found; 2 for bad input; 130 if stopped on request.
+    """
+    arguments = _parser().parse_args(argv)
+    console = logging.StreamHandler(sys.stdout)
+    log.setLevel(logging.INFO)
+    log.addHandler(console)
+    try:
+        return int(arguments.run(arguments))
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return EXIT_STOPPED
+    except (ValueError, TrainingError) as error:
+        if arguments.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    finally:
+        log.removeHandler(console)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="audioml", description=__doc__)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    train = verbs.add_parser("train", help="train, evaluate and write a run folder")
+    train.add_argument("settings", nargs="*", help=_SETTINGS)
+    train.add_argument("--print-config", action="store_true", help="print every setting and stop")
+    train.set_defaults(run=_train)
+
+    check = verbs.add_parser("verify", help="check a data set: files, classes, folds, sound")
+    check.add_argument("settings", nargs="*", help=_SETTINGS)
+    check.set_defaults(run=_verify)
+
+    audit = verbs.add_parser("audit", help="look for leaks between two split files")
+    audit.add_argument("train_csv", type=Path, help="files that train")
+    audit.add_argument("val_csv", type=Path, help="files that validate or test")
+    audit.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="REGEX",
+        help="a further suffix that marks a variant of a clip, such as '_crop[0-9]+'; repeatable",
+    )
+    audit.set_defaults(run=_audit)
+    return parser
+
+
+def read_settings(words: Sequence[str]) -> RunConfig:
+    """Build a configuration from command-line words: overrides hold a "=", the rest are files."""
+    files = [Path(word) for word in words if "=" not in word]
+    return load_config(files, [word for word in words if "=" in word])
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    config = read_settings(arguments.settings)
+    if arguments.print_config:
+        print(to_yaml(config), end="")
+        return 0
+    if config.resume is not None and len(arguments.settings) > 1:
+        raise ConfigError(
+            f"resume={config.resume} goes on with that run's own settings; leave out the others, "
+            "or start a new run"
+        )
+    run_experiment(config)
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    config = read_settings(arguments.settings)
+    data = config.data
+    manifest = load_manifest(
+        name=data.name, root=data.root, url=data.url, seed=data.seed, check_files=False
+    )
+    report = verify(manifest, n_threads=config.audio.decode_threads)
+    print(report.text())
+    return EXIT_DEFECT if report.defects else 0
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    report = audit_files(arguments.train_csv, arguments.val_csv, arguments.variant)
+    print(report.text())
+    return 0 if report.is_clean else EXIT_DEFECT

@@ -1,0 +1,412 @@
+"""One run from its configuration to its finished folder."""
+
+import logging
+import shlex
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from audioml import plots
+from audioml.audit import AuditReport, audit_split
+from audioml.augment import Augment
+from audioml.config import ConfigError, RunConfig, flatten, load_config
+from audioml.datasets import load_manifest
+from audioml.datasets.manifest import Manifest
+from audioml.evaluation import Evaluation, describe_figures, refuse_seen, write_evaluation
+from audioml.frontend import LogMel
+from audioml.frontend.functional import mel_edges
+from audioml.loader import Batch, Loader, training_statistics
+from audioml.models import MODELS
+from audioml.runs import RunFolder, describe_commit, load_checkpoint, log_to_file, save_checkpoint
+from audioml.splits import Split, make_split, split_digest, split_table
+from audioml.store import WaveformStore, choose_place, decode_all
+from audioml.tracking import Tracker, peak_memory_gib
+from audioml.training import Interrupted, Trainer
+
+log = logging.getLogger("audioml")
+
+CHECKPOINT_VERSION = 1
+_N_SHOWN = 8  # log-mels in train_batch.png
+_N_HEARD = 4  # clips in TensorBoard
+
+
+def run_experiment(config: RunConfig) -> dict[str, Any]:
+    """Train, evaluate and write the run folder.
+
+    Args:
+        config: The run; with ``resume`` set, an interrupted one goes on with its own settings.
+
+    Returns:
+        What stands in ``summary.json``.
+
+    Raises:
+        ValueError: If configuration, data, split or run folder can't be used; a subclass each.
+        LeakError: If the split leaks.
+        Interrupted: If it was stopped and can be resumed; the message says how.
+    """
+    folder = None
+    if config.resume is not None:
+        folder = RunFolder.open(Path(config.resume))
+        config = load_config([folder.config])
+    device = choose_device(config.train.device)
+    with logging_redirect_tqdm([log]), log_to_file() as set_log_file:
+        _greet(config, device)
+        experiment = prepare(config, device)
+        is_new = folder is None
+        folder = folder or RunFolder.create(config)
+        set_log_file(folder.path / "log.txt")
+        return _Run(experiment, folder, is_new=is_new).finish()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experiment:
+    """Everything a run is made of, built and checked, before anything is trained.
+
+    Args:
+        config: The run's settings.
+        device: Where it runs.
+        manifest: The clips.
+        split: Which of them train, validate and test.
+        audit: What the audit of the split found; no leak.
+        store: The decoded clips.
+        frontend: The log-mel module with the statistics of the training clips.
+        model: The network, with its first weights.
+        loaders: ``train`` (augmented), ``test`` and, where there is one, ``val``.
+    """
+
+    config: RunConfig
+    device: torch.device
+    manifest: Manifest
+    split: Split
+    audit: AuditReport
+    store: WaveformStore
+    frontend: LogMel
+    model: nn.Module
+    loaders: dict[str, Loader]
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn ``train.device`` into a device; "auto" is CUDA where there is any.
+
+    Raises:
+        ConfigError: If there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}; set train.device=auto"
+        ) from error
+    n_gpus = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= n_gpus:
+        raise ConfigError(f"train.device={name}: {n_gpus} CUDA devices here; set train.device=auto")
+    return device
+
+
+def prepare(config: RunConfig, device: torch.device) -> Experiment:
+    """Build and check everything a run needs: manifest, split, audit, clips, loaders, model."""
+    manifest = load_manifest(
+        name=config.data.name, root=config.data.root, url=config.data.url, seed=config.data.seed
+    )
+    split = make_split(manifest, **asdict(config.splits))
+    if config.train.patience and not len(split.val):
+        raise ConfigError(
+            "train.patience needs a validation split, which splits.protocol="
+            f"{split.protocol} has not; set train.patience=0 or splits.protocol=nested"
+        )
+    _log_split(manifest, split)
+    audit_split(manifest, split).raise_on_leak()  # by name, before hours of decoding
+    clips = decode_all(manifest, config.audio.sample_rate, config.audio.decode_threads)
+    audit = audit_split(manifest, split, clips.digests)
+    log.info("audit     %s", audit.text().replace("\n", "\n          "))
+    audit.raise_on_leak()
+    n_time = round(config.audio.clip_s * config.audio.sample_rate)
+    place = choose_place(
+        clips.samples.nbytes,
+        device,
+        wanted=config.audio.store,
+        device_budget_gib=config.audio.device_budget_gib,
+        host_budget_gib=config.audio.host_budget_gib,
+    )
+    store = WaveformStore(clips, n_time=n_time, pad=config.audio.pad, place=place, device=device)
+    log.info(
+        "store     %s", store.describe(config.audio.device_budget_gib, config.audio.host_budget_gib)
+    )
+    return _build(config, device, manifest, split, audit, store)
+
+
+def _build(
+    config: RunConfig,
+    device: torch.device,
+    manifest: Manifest,
+    split: Split,
+    audit: AuditReport,
+    store: WaveformStore,
+) -> Experiment:
+    """Build front end, loaders and model over a checked split."""
+    torch.manual_seed(config.train.seed)
+    augment = Augment(
+        config.augment,
+        sample_rate=config.audio.sample_rate,
+        n_time=store.n_time,
+        seed=config.train.seed,
+    ).to(device)
+    frontend = LogMel(
+        sample_rate=config.audio.sample_rate,
+        max_semitones=augment.max_semitones,
+        **vars(config.frontend),
+    ).to(device)
+
+    def make_loader(part: NDArray[np.int64], with_augment: Augment | None = None) -> Loader:
+        train = config.train
+        return Loader(
+            store=store,
+            frontend=frontend,
+            clip_index=torch.from_numpy(part),
+            targets=torch.from_numpy(manifest.targets),
+            n_classes=manifest.n_classes,
+            batch_size=train.eval_batch_size if with_augment is None else train.batch_size,
+            crop=config.audio.crop,
+            seed=train.seed,
+            augment=with_augment,
+        )
+
+    frontend.set_statistics(*training_statistics(make_loader(split.train)))
+    loaders = {"train": make_loader(split.train, augment), "test": make_loader(split.test)}
+    if len(split.val):
+        loaders["val"] = make_loader(split.val)
+    settings = {key: value for key, value in vars(config.model).items() if key != "name"}
+    model = MODELS[config.model.name](n_classes=manifest.n_classes, **settings).to(device)
+    return Experiment(
+        config=config,
+        device=device,
+        manifest=manifest,
+        split=split,
+        audit=audit,
+        store=store,
+        frontend=frontend,
+        model=model,
+        loaders=loaders,
+    )
+
+
+class _Run:
+    """A prepared experiment on its way to a finished folder."""
+
+    def __init__(self, experiment: Experiment, folder: RunFolder, *, is_new: bool) -> None:
+        self.x, self.folder = experiment, folder
+        self.trainer = Trainer(
+            model=experiment.model,
+            loader=experiment.loaders["train"],
+            val_loader=experiment.loaders.get("val"),
+            optim=experiment.config.optim,
+            train=experiment.config.train,
+            on_epoch=self._on_epoch,
+        )
+        self.train_digest = split_digest(experiment.manifest, experiment.split.train)
+        if is_new:
+            folder.write_start(
+                experiment.config, split_table(experiment.manifest, experiment.split)
+            )
+            save_checkpoint(folder.last, self._checkpoint())
+        else:
+            self._take_up(load_checkpoint(folder.last))
+        self.tracker = Tracker(folder.path, self.trainer.progress.epoch)
+
+    def finish(self) -> dict[str, Any]:
+        """Train, evaluate, write."""
+        log.info("run       %s", self.folder.path)
+        self._show_batch()
+        begin = time.perf_counter()
+        try:
+            self.trainer.fit()
+        except Interrupted as stop:
+            save_checkpoint(self.folder.last, self._checkpoint())
+            self.tracker.close()
+            resume = f"python train.py {shlex.quote(f'resume={self.folder.path}')}"
+            raise Interrupted(f"{stop}; everything is saved. Continue with: {resume}") from stop
+        log.info("trained   in %.0f s", time.perf_counter() - begin)
+        return self._evaluate()
+
+    def _on_epoch(self, row: dict[str, float], is_best: bool) -> None:
+        log.info("%s", _describe_epoch(row, self.x.config.train.epochs, is_best))
+        self.folder.write_table("metrics.csv", self.trainer.progress.history)
+        self.tracker.log_epoch(row)
+        checkpoint = self._checkpoint()
+        save_checkpoint(self.folder.last, checkpoint)
+        if is_best:
+            save_checkpoint(self.folder.best, checkpoint)
+
+    def _checkpoint(self) -> dict[str, Any]:
+        """Collect a checkpoint: what a resume needs, and what a stranger must know to use it."""
+        x = self.x
+        return {
+            "version": CHECKPOINT_VERSION,
+            "config": self.folder.config.read_text(encoding="utf-8"),
+            "labels": list(x.manifest.labels),
+            "frontend": x.frontend.state_dict(),
+            "train_digest": self.train_digest,
+            "train_sources": sorted(set(x.manifest.sources[x.split.train].tolist())),
+            **self.trainer.state(),
+        }
+
+    def _take_up(self, checkpoint: dict[str, Any]) -> None:
+        """Continue from a checkpoint, if the training clips are still the same."""
+        if checkpoint["train_digest"] != self.train_digest:
+            raise ConfigError(
+                f"resume={self.folder.path}: the training clips are not those the run began with; "
+                "restore the data, or start a new run"
+            )
+        self.x.frontend.load_state_dict(checkpoint["frontend"])
+        self.trainer.load_state(checkpoint)
+        p = self.trainer.progress
+        log.info("resume    after epoch %d, step %d", p.epoch, p.step)
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Evaluate the last and, where validation chose one, the best weights on the test clips."""
+        evaluations = {"last": self.trainer.evaluate(self.x.loaders["test"])}
+        if self.folder.best.exists():
+            best = load_checkpoint(self.folder.best)
+            refuse_seen(self.x.manifest, self.x.split.test, best["train_sources"])
+            self.trainer.load_weights(best)
+            evaluations["best"] = self.trainer.evaluate(self.x.loaders["test"])
+        weights = "best" if "best" in evaluations else "last"
+        for name, evaluation in evaluations.items():
+            log.info("test      %s weights: %s", name, describe_figures(evaluation.figures()))
+        summary = self._summarise(evaluations, weights)
+        self._write_results(evaluations[weights], summary)
+        log.info("finished  %s", self.folder.path)
+        return summary
+
+    def _summarise(self, evaluations: dict[str, Evaluation], weights: str) -> dict[str, Any]:
+        x, p = self.x, self.trainer.progress
+        return {
+            **evaluations[weights].figures(),
+            "weights": weights,
+            **{name: evaluation.figures() for name, evaluation in evaluations.items()},
+            "data": x.manifest.name,
+            "is_synthetic": x.manifest.is_synthetic,
+            "model": x.config.model.name,
+            "n_parameters": sum(weight.numel() for weight in x.model.parameters()),
+            "protocol": x.split.protocol,
+            "fold": x.split.fold,
+            "n_train": len(x.split.train),
+            "n_val": len(x.split.val),
+            "n_test": len(x.split.test),
+            "n_dropped": len(x.split.dropped),
+            "audit": x.audit.text().splitlines(),
+            "seed": x.config.train.seed,
+            "epochs": p.epoch,
+            "best_epoch": p.best_epoch or None,
+            "clips_per_s": p.n_clips / p.train_s,
+            "data_wait": p.wait_s / p.train_s,
+            "train_time_s": p.train_s,
+            "peak_memory_gib": peak_memory_gib(x.device),
+            "store": x.store.place,
+            "device": describe_device(x.device),
+            "commit": describe_commit(),
+        }
+
+    def _write_results(self, evaluation: Evaluation, summary: dict[str, Any]) -> None:
+        history = self.trainer.progress.history
+        write_evaluation(self.folder, evaluation, self.x.manifest)
+        self.folder.write_figure("curves.png", plots.plot_curves(history))
+        confusion = plots.plot_confusion_matrix(
+            evaluation.confusion_matrix(), self.x.manifest.labels
+        )
+        self.tracker.log_figure("confusion_matrix/test", confusion, len(history))
+        self.tracker.log_hparams(flatten(self.x.config), evaluation.figures())
+        self.tracker.close()
+        self.folder.write_json("summary.json", summary)
+
+    def _show_batch(self) -> None:
+        """Keep the first log-mels as the model sees them, and let some of their clips be heard."""
+        batch = next(self.x.loaders["train"].epoch(0))
+        figure = _plot_batch(self.x, batch)
+        self.folder.write_figure("train_batch.png", figure)
+        self.tracker.log_figure("train_batch", figure, 0)
+        clip_index = batch.clip_index[:_N_HEARD].to(self.x.store.index_device)
+        waveforms = self.x.store.gather(clip_index, torch.zeros_like(clip_index))
+        for index, waveform in zip(clip_index.tolist(), waveforms, strict=True):
+            clip = self.x.manifest.clips[index]
+            tag = f"clip/{clip.label}/{clip.path.stem}"
+            self.tracker.log_clip(tag, waveform, self.x.config.audio.sample_rate)
+
+
+def describe_device(device: torch.device) -> str:
+    """Name a device: the GPU's name, or the CPU with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def _greet(config: RunConfig, device: torch.device) -> None:
+    """Say in the first lines where the run runs, on what data, and what else there is."""
+    log.info("device    %s", describe_device(device))
+    if config.data.name != "synthetic":
+        log.info("data      %s", config.data.name)
+        return
+    log.info(
+        "data      the built-in synthetic set: generated sounds, no recordings; its figures say "
+        "that the program works, not how well it hears"
+    )
+    log.info(
+        "          to train on ESC-50:  python train.py configs/esc50_cnn.yaml  (downloads it), or "
+        "add data.root=FOLDER"
+    )
+
+
+def _log_split(manifest: Manifest, split: Split) -> None:
+    fold = "" if split.fold is None else f", test fold {split.fold}"
+    log.info("clips     %d of %d classes in %s", len(manifest), manifest.n_classes, manifest.root)
+    log.info(
+        "split     %s%s: %d train, %d validation, %d test%s",
+        split.protocol,
+        fold,
+        len(split.train),
+        len(split.val),
+        len(split.test),
+        f", {len(split.dropped)} dropped" if len(split.dropped) else "",
+    )
+
+
+def _describe_epoch(row: dict[str, float], n_epochs: int, is_best: bool) -> str:
+    parts = [
+        f"epoch {row['epoch']:>3}/{n_epochs}",
+        f"loss {row['train_loss']:.3f}",
+    ]
+    if "val_accuracy" in row:
+        parts.append(f"validation {row['val_accuracy']:.1%}, loss {row['val_loss']:.3f}")
+    parts.append(f"{row['clips_per_s']:.0f} clips/s, waiting {row['data_wait']:.0%}")
+    return "  ".join(parts) + ("  best" if is_best else "")
+
+
+def _plot_batch(experiment: Experiment, batch: Batch) -> Any:
+    """Draw the first log-mels of a training batch with their labels."""
+    labels = experiment.manifest.labels
+    titles = []
+    for target in batch.target[:_N_SHOWN].cpu():
+        shares = [(float(share), labels[n]) for n, share in enumerate(target) if share > 0.005]
+        mixed = [f"{share:.0%} {label}" for share, label in sorted(shares, reverse=True)]
+        titles.append(" + ".join(mixed) if len(mixed) > 1 else shares[0][1])
+    frontend, audio = experiment.config.frontend, experiment.config.audio
+    return plots.plot_log_mels(
+        batch.log_mel[:_N_SHOWN, 0].cpu().numpy(),
+        titles,
+        hop_s=frontend.hop_length / audio.sample_rate,
+        mel_frequencies=mel_edges(
+            n_mels=frontend.n_mels,
+            f_min=frontend.f_min,
+            f_max=frontend.f_max or audio.sample_rate / 2,
+            mel_scale=frontend.mel_scale,
+        )[1:-1].numpy(),
+    )

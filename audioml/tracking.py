@@ -1,0 +1,83 @@
+"""TensorBoard: scalars, pictures, sounds and hyperparameters of a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+_SCALARS = {
+    "train_loss": "loss/train",
+    "val_loss": "loss/val",
+    "train_accuracy": "accuracy/train",
+    "val_accuracy": "accuracy/val",
+    "val_macro_auc": "auc/val",
+    "val_macro_f1": "f1/val",
+    "lr": "optim/lr",
+    "clips_per_s": "throughput/clips_per_s",
+    "data_wait": "throughput/data_wait",
+}
+
+
+class Tracker:
+    """Write a run's events beside its other files.
+
+    Args:
+        folder: The run folder.
+        first_epoch: Epochs finished before; later ones of an interrupted run are taken back.
+    """
+
+    def __init__(self, folder: Path, first_epoch: int = 0) -> None:
+        purge_step = first_epoch + 1 if first_epoch else None
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+
+    def log_epoch(self, row: Mapping[str, float]) -> None:
+        """Add an epoch's figures."""
+        for name, tag in _SCALARS.items():
+            if name in row:
+                self._writer.add_scalar(tag, row[name], int(row["epoch"]))
+
+    def log_figure(self, tag: str, figure: Figure, epoch: int) -> None:
+        """Add a picture; the figure stays usable."""
+        self._writer.add_figure(tag, figure, epoch, close=False)
+
+    def log_clip(self, tag: str, waveform: Tensor, sample_rate: int) -> None:
+        """Add an audible clip [time], full scale at 1."""
+        sound = waveform.detach().cpu().clamp(-1, 1)[None]
+        self._writer.add_audio(tag, sound, sample_rate=sample_rate)
+
+    def log_hparams(self, settings: Mapping[str, Any], figures: Mapping[str, float]) -> None:
+        """Add the run to TensorBoard's table of hyperparameters."""
+        plain = {
+            key: value if isinstance(value, bool | int | float | str) else str(value)
+            for key, value in settings.items()
+        }
+        measured = {f"test/{key}": value for key, value in figures.items()}
+        # SummaryWriter.add_hparams would open a second event file.
+        for summary in hparams(plain, measured):
+            self._writer._get_file_writer().add_summary(summary)
+        for tag, value in measured.items():
+            self._writer.add_scalar(tag, value)
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        self._writer.close()
+
+
+def peak_memory_gib(device: torch.device) -> float | None:
+    """Tell the most memory taken so far [GiB]: of the GPU, or of the process on a CPU.
+
+    Returns:
+        None where the system does not tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) / 2**20

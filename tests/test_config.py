@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from audioml.config import ConfigError, RunConfig, flatten, load_config, to_yaml
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+def flatten_names(node, prefix=""):
+    names = []
+    for key in node:
+        is_section = isinstance(node[key], DictConfig)
+        names += flatten_names(node[key], f"{prefix}{key}.") if is_section else [prefix + key]
+    return names
+
+
+def test_default_yaml_equals_the_dataclass_defaults():
+    default = next(path for path in CONFIGS if path.name == "default.yaml")
+    assert load_config([default]) == RunConfig()
+    assert flatten_names(OmegaConf.load(default)) == list(flatten(RunConfig()))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_loads(path):
+    assert load_config([path]).data.name in path.stem or path.stem == "default"
+
+
+def test_overrides_win_over_files_and_later_over_earlier(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("optim: {lr: 0.5}\ntrain: {epochs: 3}\n")
+    config = load_config([file], ["optim.lr=1e-3", "optim.lr=2e-3"])
+    assert (config.optim.lr, config.train.epochs) == (2e-3, 3)
+
+
+def test_yaml_round_trip(tmp_path):
+    config = load_config(
+        overrides=["augment.noise.snr_db=[1,2]", "data.root=/a b/c", "optim.lr=1e-5"]
+    )
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml(config))
+    assert load_config([file]) == config
+
+
+def test_flatten_lists_every_key():
+    flat = flatten(RunConfig())
+    assert flat["augment.noise.snr_db"] == (5.0, 30.0)
+    assert flat["resume"] is None
+    assert not any(key.endswith("augment") for key in flat)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("frontend.n_mel=64", "did you mean frontend.n_mels"),
+        ("optm.lr=1", "did you mean optim.lr"),
+        ("lr=1", "did you mean optim.lr"),
+        ("nothing_like_it=1", "unknown key nothing_like_it"),
+        ("train.epochs=0", "train.epochs must be at least 1, got 0"),
+        ("train.epochs=1.5", "train.epochs"),
+        ("optim.lr=nan", "optim.lr must be in"),
+        ("augment.noise.probability=1.5", "augment.noise.probability must be in 0..1"),
+        ("augment.stretch.rate=[1.1,0.9]", "augment.stretch.rate must be [least, most]"),
+        ("augment.stretch.rate=[0.9]", "augment.stretch.rate"),
+        ("frontend.hop_length=4096", "frontend.hop_length must be in 1..2048, got 4096"),
+        ("frontend.f_max=20000", "frontend.f_max <= audio.sample_rate / 2"),
+        ("model.name=resnet5000", "model.name"),
+        ("train=null", "train"),
+        ("train.seed", "expected section.key=value"),
+        ("audio.sample_rate=fast", "audio.sample_rate"),
+    ],
+)
+def test_bad_override_is_refused_in_one_line(override, message):
+    with pytest.raises(ConfigError, match=r"\A[^\n]+\Z") as error:
+        load_config(overrides=[override])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["- a\n- b\n", "train: [\n", "train: {epochs: 1, epochs: 2}\n", "train:\n\tepochs: 1\n"]
+)
+def test_bad_file_is_named(tmp_path, text):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
+        load_config([file])
+
+
+def test_missing_file_is_named():
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml.*No such file"):
+        load_config([Path("nowhere.yaml")])
