@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return EXIT_STOPPED
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return EXIT_STOPPED
     except (ValueError, TrainingError) as error:
         if arguments.debug:
             raise
@@ -48,7 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
 
-    train = verbs.add_parser("train", help="train, evaluate and write a run folder")
+    train = verbs.add_parser(
+        "train",
+        help="train, evaluate and write a run folder",
+        description="Train, evaluate and write a run folder; without settings on built-in data.",
+        epilog="configs/default.yaml lists every setting with its unit and meaning; "
+        "resume=RUN_DIR goes on with an interrupted run.",
+    )
     train.add_argument("settings", nargs="*", help=_SETTINGS)
     train.add_argument("--print-config", action="store_true", help="print every setting and stop")
     train.set_defaults(run=_train)
