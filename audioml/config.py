@@ -92,8 +92,8 @@ class AudioConfig:
 class NoiseConfig:
     """White, pink or brown noise at a random signal-to-noise ratio."""
 
-    probability: float = 0.5
-    snr_db: tuple[float, float] = (5.0, 30.0)
+    probability: float = 0.3
+    snr_db: tuple[float, float] = (15.0, 40.0)
 
     def __post_init__(self) -> None:
         _check("augment.noise.probability", self.probability, 0, 1)
@@ -166,7 +166,7 @@ class MaskConfig:
 class MixupConfig:
     """Two clips mixed as waveforms, their labels in the same proportion."""
 
-    probability: float = 0.5
+    probability: float = 0.3
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
@@ -250,7 +250,7 @@ class TrainConfig:
     """The training loop."""
 
     epochs: int = 20
-    batch_size: int = 32
+    batch_size: int = 16
     eval_batch_size: int = 32
     seed: int = 0
     device: str = "auto"

@@ -45,7 +45,7 @@ def test_yaml_round_trip(tmp_path):
 
 def test_flatten_lists_every_key():
     flat = flatten(RunConfig())
-    assert flat["augment.noise.snr_db"] == (5.0, 30.0)
+    assert flat["augment.noise.snr_db"] == (15.0, 40.0)
     assert flat["resume"] is None
     assert not any(key.endswith("augment") for key in flat)
 

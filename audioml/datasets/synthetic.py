@@ -219,7 +219,7 @@ def ticks(voice: Voice) -> Waveform:
 
 
 def rattle(voice: Voice) -> Waveform:
-    """Rattle in bursts: a dozen fast clicks, then a pause."""
+    """Rattle in bursts: some ten fast clicks, then a pause."""
     events = []
     for onset in _onsets(voice, 0.9, 0.3):
         gaps = voice.rng.uniform(0.05, 0.08, voice.rng.integers(7, 12)) / voice.tempo
@@ -228,10 +228,10 @@ def rattle(voice: Voice) -> Waveform:
 
 
 def crackle(voice: Voice) -> Waveform:
-    """Crackle like a fire: clicks at random moments, few of them loud."""
+    """Crackle like a fire: clicks of any strength at random moments."""
     n_clicks = voice.rng.poisson(80 * voice.tempo)
     onsets = voice.rng.uniform(0.0, _CLIP_S, n_clicks)
-    gains = np.exp(voice.rng.normal(0.0, 0.8, n_clicks))
+    gains = np.exp(voice.rng.normal(0.0, 0.5, n_clicks))
     return _place(
         [(at, gain * _click(voice, 4.0, 0.008)) for at, gain in zip(onsets, gains, strict=True)]
     )

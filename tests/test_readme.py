@@ -1,0 +1,35 @@
+"""What the README promises is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from audioml.cli import read_settings
+
+REPOSITORY = Path(__file__).parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_architecture_has_a_line_for_every_module():
+    tree = README.partition("## Architecture")[2]
+    for file in (REPOSITORY / "audioml").rglob("*.py"):
+        if file.name != "__init__.py":
+            assert re.search(rf"\b{file.name}\b", tree), file
+
+
+def commands():
+    return sorted(set(re.findall(r"^python train\.py .*$", README, re.MULTILINE)))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_training_command_has_a_valid_configuration(command, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    words = command.partition("#")[0].split()[2:]
+    assert not any(word.startswith("resume=") for word in words) or len(words) == 1
+    read_settings(words)
+
+
+@pytest.mark.parametrize("extra", ["-e .", "-e '.[test]'"])
+def test_both_install_commands_are_named(extra):
+    assert f"python -m pip install {extra}" in README
