@@ -6,15 +6,29 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from audioml.audit import audit_files
+from audioml.audit import AuditError, LeakError, audit_files
 from audioml.config import ConfigError, RunConfig, load_config, to_yaml
 from audioml.datasets import load_manifest
+from audioml.datasets.manifest import DataError
 from audioml.experiment import run_experiment
+from audioml.runs import RunError
+from audioml.splits import SplitError
 from audioml.training import Interrupted, TrainingError
 from audioml.verify import verify
 
 log = logging.getLogger("audioml")
 
+# What a user can mend; anything else is a fault of the program and keeps its traceback.
+_ERRORS = (
+    AuditError,
+    ConfigError,
+    DataError,
+    LeakError,
+    RunError,
+    SplitError,
+    TrainingError,
+    OSError,
+)
 EXIT_DEFECT, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 _SETTINGS = "YAML files and section.key=value overrides; later ones win"
 
@@ -37,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return EXIT_STOPPED
-    except (ValueError, TrainingError) as error:
+    except _ERRORS as error:
         if arguments.debug:
             raise
         print(f"error: {error}", file=sys.stderr)

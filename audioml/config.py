@@ -249,7 +249,7 @@ class OptimConfig:
 class TrainConfig:
     """The training loop."""
 
-    epochs: int = 20
+    epochs: int = 30
     batch_size: int = 16
     eval_batch_size: int = 32
     seed: int = 0

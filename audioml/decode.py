@@ -102,11 +102,12 @@ def to_int16(recording: Recording, sample_rate: int) -> NDArray[np.int16]:
         sample_rate: The wanted rate [Hz].
 
     Returns:
-        Samples [time], int16, full scale at 32,768; louder ones are clipped.
+        Samples [time], at least one, int16, full scale at 32,768; louder ones are clipped.
     """
     waveform = recording.waveform.mean(axis=1)
     if recording.sample_rate != sample_rate:
-        waveform = soxr.resample(waveform, recording.sample_rate, sample_rate, quality="HQ")
+        resampled = soxr.resample(waveform, recording.sample_rate, sample_rate, quality="HQ")
+        waveform = resampled if len(resampled) else waveform[:1]  # a few samples may come to none
     scaled = np.rint(waveform * FULL_SCALE)
     samples: NDArray[np.int16] = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
     return samples

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
@@ -126,8 +127,8 @@ def predictions_table(evaluation: Evaluation, manifest: Manifest) -> pd.DataFram
     return table.assign(**probabilities).round(6)
 
 
-def write_evaluation(folder: RunFolder, evaluation: Evaluation, manifest: Manifest) -> None:
-    """Write predictions.csv, per_class.csv and plots/confusion_matrix.png."""
+def write_evaluation(folder: RunFolder, evaluation: Evaluation, manifest: Manifest) -> Figure:
+    """Write predictions.csv, per_class.csv and plots/confusion_matrix.png; returns the figure."""
     folder.write_table("predictions.csv", predictions_table(evaluation, manifest))
     folder.write_table(
         "per_class.csv",
@@ -135,6 +136,7 @@ def write_evaluation(folder: RunFolder, evaluation: Evaluation, manifest: Manife
     )
     figure = plots.plot_confusion_matrix(evaluation.confusion_matrix(), manifest.labels)
     folder.write_figure("confusion_matrix.png", figure)
+    return figure
 
 
 def describe_figures(figures: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 import logging
 import shlex
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,22 @@ from audioml.frontend import LogMel
 from audioml.frontend.functional import mel_edges
 from audioml.loader import Batch, Loader, training_statistics
 from audioml.models import MODELS
-from audioml.runs import RunFolder, describe_commit, load_checkpoint, log_to_file, save_checkpoint
+from audioml.runs import (
+    RunError,
+    RunFolder,
+    describe_commit,
+    describe_device,
+    load_checkpoint,
+    log_to_file,
+    save_checkpoint,
+)
 from audioml.splits import Split, make_split, split_digest, split_table
 from audioml.store import WaveformStore, choose_place, decode_all
 from audioml.tracking import Tracker, peak_memory_gib
-from audioml.training import Interrupted, Trainer
+from audioml.training import Interrupted, Trainer, describe_epoch
 
 log = logging.getLogger("audioml")
 
-CHECKPOINT_VERSION = 1
 _N_SHOWN = 8  # log-mels in train_batch.png
 _N_HEARD = 4  # clips in TensorBoard
 
@@ -107,6 +113,8 @@ def choose_device(name: str) -> torch.device:
             f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}; set train.device=auto"
         ) from error
     n_gpus = torch.cuda.device_count()
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= n_gpus:
         raise ConfigError(f"train.device={name}: {n_gpus} CUDA devices here; set train.device=auto")
     return device
@@ -212,7 +220,7 @@ class _Run:
             train=experiment.config.train,
             on_epoch=self._on_epoch,
         )
-        self.train_digest = split_digest(experiment.manifest, experiment.split.train)
+        self.commit = describe_commit()
         if is_new:
             folder.write_start(
                 experiment.config, split_table(experiment.manifest, experiment.split)
@@ -225,46 +233,57 @@ class _Run:
     def finish(self) -> dict[str, Any]:
         """Train, evaluate, write."""
         log.info("run       %s", self.folder.path)
-        self._show_batch()
-        begin = time.perf_counter()
+        resume = f"python train.py {shlex.quote(f'resume={self.folder.path}')}"
         try:
+            self._show_batch()
             self.trainer.fit()
+            log.info("trained   in %.0f s", self.trainer.progress.train_s)
+            return self._evaluate()
         except Interrupted as stop:
             save_checkpoint(self.folder.last, self._checkpoint())
-            self.tracker.close()
-            resume = f"python train.py {shlex.quote(f'resume={self.folder.path}')}"
             raise Interrupted(f"{stop}; everything is saved. Continue with: {resume}") from stop
-        log.info("trained   in %.0f s", time.perf_counter() - begin)
-        return self._evaluate()
+        except KeyboardInterrupt as stop:  # at once, wherever it was
+            raise Interrupted(
+                f"stopped; the last epoch is saved. Continue with: {resume}"
+            ) from stop
+        finally:
+            self.tracker.close()
 
     def _on_epoch(self, row: dict[str, float], is_best: bool) -> None:
-        log.info("%s", _describe_epoch(row, self.x.config.train.epochs, is_best))
+        log.info("%s", describe_epoch(row, self.x.config.train.epochs, is_best))
         self.folder.write_table("metrics.csv", self.trainer.progress.history)
         self.tracker.log_epoch(row)
         checkpoint = self._checkpoint()
-        save_checkpoint(self.folder.last, checkpoint)
-        if is_best:
+        if is_best:  # first, so that last.pt never names a best epoch that best.pt lacks
             save_checkpoint(self.folder.best, checkpoint)
+        save_checkpoint(self.folder.last, checkpoint)
 
     def _checkpoint(self) -> dict[str, Any]:
         """Collect a checkpoint: what a resume needs, and what a stranger must know to use it."""
         x = self.x
         return {
-            "version": CHECKPOINT_VERSION,
             "config": self.folder.config.read_text(encoding="utf-8"),
             "labels": list(x.manifest.labels),
             "frontend": x.frontend.state_dict(),
-            "train_digest": self.train_digest,
+            "split_digests": self._split_digests(),
             "train_sources": sorted(set(x.manifest.sources[x.split.train].tolist())),
             **self.trainer.state(),
         }
 
+    def _split_digests(self) -> dict[str, str]:
+        parts = self.x.split.parts.items()
+        return {part: split_digest(self.x.manifest, clips) for part, clips in parts}
+
     def _take_up(self, checkpoint: dict[str, Any]) -> None:
-        """Continue from a checkpoint, if the training clips are still the same."""
-        if checkpoint["train_digest"] != self.train_digest:
-            raise ConfigError(
-                f"resume={self.folder.path}: the training clips are not those the run began with; "
-                "restore the data, or start a new run"
+        """Continue from a checkpoint, if classes and split are still the same."""
+        digests = self._split_digests()
+        changed = [part for part in digests if digests[part] != checkpoint["split_digests"][part]]
+        if list(self.x.manifest.labels) != checkpoint["labels"]:
+            changed.append("labels")
+        if changed:
+            raise RunError(
+                f"resume={self.folder.path}: not the data the run began with ({', '.join(changed)} "
+                "changed); restore them, or start a new run"
             )
         self.x.frontend.load_state_dict(checkpoint["frontend"])
         self.trainer.load_state(checkpoint)
@@ -274,7 +293,7 @@ class _Run:
     def _evaluate(self) -> dict[str, Any]:
         """Evaluate the last and, where validation chose one, the best weights on the test clips."""
         evaluations = {"last": self.trainer.evaluate(self.x.loaders["test"])}
-        if self.folder.best.exists():
+        if self.trainer.progress.best_epoch:
             best = load_checkpoint(self.folder.best)
             refuse_seen(self.x.manifest, self.x.split.test, best["train_sources"])
             self.trainer.load_weights(best)
@@ -307,25 +326,21 @@ class _Run:
             "seed": x.config.train.seed,
             "epochs": p.epoch,
             "best_epoch": p.best_epoch or None,
-            "clips_per_s": p.n_clips / p.train_s,
+            "clips_per_s": p.epoch * len(x.split.train) / p.train_s,
             "data_wait": p.wait_s / p.train_s,
             "train_time_s": p.train_s,
             "peak_memory_gib": peak_memory_gib(x.device),
             "store": x.store.place,
             "device": describe_device(x.device),
-            "commit": describe_commit(),
+            "commit": self.commit,
         }
 
     def _write_results(self, evaluation: Evaluation, summary: dict[str, Any]) -> None:
         history = self.trainer.progress.history
-        write_evaluation(self.folder, evaluation, self.x.manifest)
+        confusion = write_evaluation(self.folder, evaluation, self.x.manifest)
         self.folder.write_figure("curves.png", plots.plot_curves(history))
-        confusion = plots.plot_confusion_matrix(
-            evaluation.confusion_matrix(), self.x.manifest.labels
-        )
         self.tracker.log_figure("confusion_matrix/test", confusion, len(history))
         self.tracker.log_hparams(flatten(self.x.config), evaluation.figures())
-        self.tracker.close()
         self.folder.write_json("summary.json", summary)
 
     def _show_batch(self) -> None:
@@ -340,13 +355,6 @@ class _Run:
             clip = self.x.manifest.clips[index]
             tag = f"clip/{clip.label}/{clip.path.stem}"
             self.tracker.log_clip(tag, waveform, self.x.config.audio.sample_rate)
-
-
-def describe_device(device: torch.device) -> str:
-    """Name a device: the GPU's name, or the CPU with its threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({torch.get_num_threads()} threads)"
 
 
 def _greet(config: RunConfig, device: torch.device) -> None:
@@ -377,17 +385,6 @@ def _log_split(manifest: Manifest, split: Split) -> None:
         len(split.test),
         f", {len(split.dropped)} dropped" if len(split.dropped) else "",
     )
-
-
-def _describe_epoch(row: dict[str, float], n_epochs: int, is_best: bool) -> str:
-    parts = [
-        f"epoch {row['epoch']:>3}/{n_epochs}",
-        f"loss {row['train_loss']:.3f}",
-    ]
-    if "val_accuracy" in row:
-        parts.append(f"validation {row['val_accuracy']:.1%}, loss {row['val_loss']:.3f}")
-    parts.append(f"{row['clips_per_s']:.0f} clips/s, waiting {row['data_wait']:.0%}")
-    return "  ".join(parts) + ("  best" if is_best else "")
 
 
 def _plot_batch(experiment: Experiment, batch: Batch) -> Any:

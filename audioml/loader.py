@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audioml.augment import Augment, Draws
-from audioml.augment.transforms import mix_targets
+from audioml.augment.functional import Sounds, mix
 from audioml.frontend import LogMel
 from audioml.rng import Stream, permutation, uniform
 from audioml.store import WaveformStore
@@ -51,6 +51,9 @@ class _Plan:
     read: Tensor
     read_partner: Tensor
     draws: Draws | None
+
+
+_Prepared = tuple[Batch, torch.cuda.Event | None]  # a batch, and when it is ready
 
 
 class Loader:
@@ -100,8 +103,9 @@ class Loader:
         self._wait_s = 0.0
 
     def __len__(self) -> int:
-        """Batches an epoch."""
-        return -(-len(self.clip_index) // self.batch_size)
+        """Batches an epoch; a single clip left over joins the last one, for batch norm's sake."""
+        n_full, n_left = divmod(len(self.clip_index), self.batch_size)
+        return n_full + (n_left > 1 or (n_left == 1 and n_full == 0))
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield an epoch's batches.
@@ -113,23 +117,54 @@ class Loader:
         Yields:
             Batches on the device, safe to read on the stream that is current.
         """
-        plan = self._plan_epoch(epoch)
-        last = len(self) - 1
-        following = self._prepare(plan, first_step) if first_step <= last else None
-        for step in range(first_step, last + 1):
-            batch = following
-            following = self._prepare(plan, step + 1) if step < last else None
-            assert batch is not None
-            self._hand_over(batch)
-            yield batch[0]
-
-    def pop_wait_s(self) -> float:
-        """Return the time spent waiting for data [s] since the last call; synchronises."""
-        if self._waits:
-            self._waits[-1][1].synchronize()
-        wait_s: float = self._wait_s + sum(a.elapsed_time(b) for a, b in self._waits) / 1000.0
         self._wait_s, self._waits = 0.0, []
-        return wait_s
+        last = len(self) - 1
+        if first_step > last:
+            return
+        self._begin_wait()
+        plan = self._plan_epoch(epoch)
+        following: _Prepared | None = self._prepare(plan, first_step)
+        try:
+            for step in range(first_step, last + 1):
+                assert following is not None
+                batch, ready = following
+                following = self._prepare(plan, step + 1) if step < last else None
+                self._end_wait(ready)
+                yield batch
+                if step < last:
+                    self._begin_wait()
+        finally:
+            if self._stream is not None:  # the plan's memory may go once nothing reads it
+                torch.cuda.current_stream(self.device).wait_stream(self._stream)
+
+    def wait_s(self) -> float:
+        """Return the time that the latest epoch's consumer waited for its batches [s].
+
+        On a CPU that is the time it takes to make them. On CUDA it is the time between the end of
+        the consumer's work on a batch and the start of its work on the next; this synchronises.
+        """
+        if self._stream is None:
+            return self._wait_s
+        torch.cuda.current_stream(self.device).synchronize()
+        return sum(float(begin.elapsed_time(end)) for begin, end in self._waits) / 1000.0
+
+    def _begin_wait(self) -> None:
+        """Note that the consumer has nothing left to do."""
+        if self._stream is None:
+            self._wait_s -= time.perf_counter()
+            return
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record(torch.cuda.current_stream(self.device))
+        self._waits.append((begin, end))
+
+    def _end_wait(self, ready: torch.cuda.Event | None) -> None:
+        """Make the consumer's stream wait for a batch, and note when it can go on."""
+        if ready is None:
+            self._wait_s += time.perf_counter()
+            return
+        consumer = torch.cuda.current_stream(self.device)
+        consumer.wait_event(ready)
+        self._waits[-1][1].record(consumer)
 
     def _plan_epoch(self, epoch: int) -> _Plan:
         """Decide an epoch on the CPU, where every machine draws the same numbers."""
@@ -170,13 +205,10 @@ class Loader:
         place = uniform(self.seed, epoch, clip_index, Stream.CROP)[:, 0]
         return self.store.crop_start(clip_index, place)
 
-    def _prepare(self, plan: _Plan, step: int) -> tuple[Batch, torch.cuda.Event | None]:
+    def _prepare(self, plan: _Plan, step: int) -> _Prepared:
         """Make a batch, on CUDA on the side stream and without waiting for it."""
-        begin = time.perf_counter()
         if self._stream is None:
-            batch = self._make(plan, step)
-            self._wait_s += time.perf_counter() - begin
-            return batch, None
+            return self._make(plan, step), None
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._stream):
             batch = self._make(plan, step)
@@ -184,35 +216,28 @@ class Loader:
             ready.record(self._stream)
         return batch, ready
 
-    def _hand_over(self, batch: tuple[Batch, torch.cuda.Event | None]) -> None:
-        """Make the consumer's stream wait for a batch, and note how long it does."""
-        ready = batch[1]
-        if ready is None:
-            return
-        consumer = torch.cuda.current_stream(self.device)
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record(consumer)
-        consumer.wait_event(ready)
-        end.record(consumer)
-        self._waits.append((begin, end))
-
     @torch.no_grad()
     def _make(self, plan: _Plan, step: int) -> Batch:
         """Gather, augment and transform one batch."""
-        part = slice(step * self.batch_size, (step + 1) * self.batch_size)
+        last = step == len(self) - 1
+        part = slice(step * self.batch_size, None if last else (step + 1) * self.batch_size)
         clip_index = plan.clip_index[part]
-        waveform = self.store.gather(*plan.read[:, part])
-        target = self._one_hot[clip_index]
+        sounds = self._read(clip_index, plan.read[:, part])
         if self.augment is None or plan.draws is None:
-            return Batch(self.frontend(waveform)[:, None], target, clip_index)
-        draws, rms, partner = plan.draws[part], self.store.rms[clip_index], None
+            return Batch(self.frontend(sounds.waveform)[:, None], sounds.target, clip_index)
+        draws = plan.draws[part]
         if self.augment.mixes:
-            other = plan.partner[part]
-            partner = (self.store.gather(*plan.read_partner[:, part]), self.store.rms[other])
-            target = mix_targets(target, self._one_hot[other], draws.mix_ratio)
-        waveform = self.augment.apply_to_waveform(waveform, rms, draws, partner)
+            partners = self._read(plan.partner[part], plan.read_partner[:, part])
+            sounds = mix(sounds, partners, draws.mix_ratio)
+        waveform = self.augment.apply_to_waveform(sounds.waveform, sounds.rms, draws)
         log_mel = self.frontend(waveform, draws.rate, draws.semitones)
-        return Batch(self.augment.apply_to_log_mel(log_mel, draws)[:, None], target, clip_index)
+        log_mel = self.augment.apply_to_log_mel(log_mel, draws)
+        return Batch(log_mel[:, None], sounds.target, clip_index)
+
+    def _read(self, clip_index: Tensor, read: Tensor) -> Sounds:
+        """Gather clips from where the plan says."""
+        waveform = self.store.gather(*read)
+        return Sounds(waveform, self.store.rms[clip_index], self._one_hot[clip_index])
 
 
 def training_statistics(loader: Loader) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from datetime import datetime
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import IO, Any
+from typing import IO, Any, cast
 from zipfile import is_zipfile
 
 import pandas as pd
@@ -21,6 +21,8 @@ from matplotlib.figure import Figure
 
 import audioml
 from audioml.config import RunConfig, to_yaml
+
+CHECKPOINT_VERSION = 1
 
 log = logging.getLogger("audioml")
 
@@ -74,7 +76,7 @@ class RunFolder:
             if not file.is_file():
                 raise RunError(
                     f"{path}: no {file.relative_to(path)} in it, so there is nothing to resume; "
-                    "give the folder of a run that finished at least one epoch"
+                    "give the folder of a run"
                 )
         return cls(path)
 
@@ -131,7 +133,7 @@ def log_to_file() -> Iterator[Callable[[Path], None]]:
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint to a temporary file, flush it to the disk and rename it into place."""
     with _replacing(path) as file:
-        torch.save(dict(state), file)
+        torch.save({"version": CHECKPOINT_VERSION, **state}, file)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -149,9 +151,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except (UnpicklingError, EOFError, RuntimeError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise RunError(f"{path}: not a readable checkpoint ({reason})") from error
-    if not isinstance(state, dict):
-        raise RunError(f"{path}: not a checkpoint of audioml: expected a mapping")
-    return state
+    version = state.get("version") if isinstance(state, dict) else None
+    if version != CHECKPOINT_VERSION:
+        raise RunError(
+            f"{path}: not a checkpoint of this version of audioml; expected format "
+            f"{CHECKPOINT_VERSION}, found {version}"
+        )
+    return cast(dict[str, Any], state)
 
 
 def describe_environment() -> dict[str, Any]:
@@ -168,6 +174,13 @@ def describe_environment() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+def describe_device(device: torch.device) -> str:
+    """Name a device: the GPU's name, or the CPU with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.get_num_threads()} threads)"
 
 
 def describe_commit() -> str | None:

@@ -106,7 +106,7 @@ def choose_place(
         host_budget_gib: Most that they may take of host memory [GiB].
 
     Returns:
-        "device", "pinned" (host memory a GPU reads directly) or "host" (on a CPU).
+        "device", "pinned" (host memory the GPU fetches clips from) or "host" (on a CPU).
 
     Raises:
         DataError: If they fit nowhere, or not where they are wanted.
@@ -199,7 +199,7 @@ class WaveformStore:
         if self.place == "device":
             samples = self._gather_on_device(clip_index, start)
         else:
-            samples = self._gather_on_host(clip_index, start).to(self.device, non_blocking=True)
+            samples = self._gather_from_host(clip_index, start)
         return samples.float().mul_(1.0 / FULL_SCALE)
 
     def _gather_on_device(self, clip_index: Tensor, start: Tensor) -> Tensor:
@@ -209,10 +209,10 @@ class WaveformStore:
         index = self._start[clip_index, None] + position.minimum(length - 1)
         return self._samples[index].masked_fill_(position >= length, 0)
 
-    def _gather_on_host(self, clip_index: Tensor, start: Tensor) -> Tensor:
-        """Copy the pieces of each circle; a page-locked result is copied to the device by DMA."""
+    def _gather_from_host(self, clip_index: Tensor, start: Tensor) -> Tensor:
+        """Copy the pieces of each circle; from pinned memory the GPU fetches them by itself."""
         shape = (len(clip_index), self.n_time)
-        batch = torch.zeros(shape, dtype=torch.int16, pin_memory=self.place == "pinned")
+        batch = torch.zeros(shape, dtype=torch.int16, device=self.device)
         for row, clip, position in zip(batch, clip_index.tolist(), start.tolist(), strict=True):
             begin, length = int(self._start[clip]), int(self._length[clip])
             period = int(self._period[clip])
@@ -220,7 +220,8 @@ class WaveformStore:
             while done < self.n_time:
                 n_silent = min(max(period - max(position, length), 0), self.n_time - done)
                 n_heard = min(max(length - position, 0), self.n_time - done)
-                row[done : done + n_heard] = self._samples[begin + position :][:n_heard]
+                piece = self._samples[begin + position :][:n_heard]
+                row[done : done + n_heard].copy_(piece, non_blocking=True)
                 done += n_heard + min(n_silent, self.n_time - done - n_heard)
                 position = 0
         return batch

@@ -1,5 +1,6 @@
 """TensorBoard: scalars, pictures, sounds and hyperparameters of a run."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,5 +80,5 @@ def peak_memory_gib(device: torch.device) -> float | None:
     status = Path("/proc/self/status")
     if not status.exists():
         return None
-    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(fields["VmHWM"].split()[0]) / 2**20
+    peak_kib = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
+    return None if peak_kib is None else int(peak_kib[1]) / 2**20

@@ -42,9 +42,10 @@ class Progress:
         step: Steps finished of the epoch that is running.
         loss_sum: Sum of the losses of that epoch's clips so far.
         n_right: Clips of that epoch classified right so far.
-        train_s: Time spent in training steps [s].
+        epoch_s: Time spent training in that epoch so far [s].
+        epoch_wait_s: Time of it spent waiting for data [s].
+        train_s: Time spent training in the finished epochs [s].
         wait_s: Time of it spent waiting for data [s].
-        n_clips: Clips trained on.
         best_epoch: Epoch of the best validation score; 0 for none.
         best_score: Validation accuracy and negative loss of that epoch.
         history: A row of figures an epoch.
@@ -54,9 +55,10 @@ class Progress:
     step: int = 0
     loss_sum: float = 0.0
     n_right: float = 0.0
+    epoch_s: float = 0.0
+    epoch_wait_s: float = 0.0
     train_s: float = 0.0
     wait_s: float = 0.0
-    n_clips: int = 0
     best_epoch: int = 0
     best_score: tuple[float, float] = (-math.inf, -math.inf)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -174,13 +176,12 @@ class Trainer:
         for batch in self.loader.epoch(p.epoch, first_step=p.step):
             sums += self._train_step(batch)
             p.step += 1
-            p.n_clips += len(batch.clip_index)
             bar.update(len(batch.clip_index))
             if self._stop_requested:
                 break
         p.loss_sum, p.n_right = sums.tolist()
-        p.train_s += time.perf_counter() - begin
-        p.wait_s += self.loader.pop_wait_s()
+        p.epoch_s += time.perf_counter() - begin
+        p.epoch_wait_s += self.loader.wait_s()
         if not math.isfinite(p.loss_sum):
             raise TrainingError(
                 f"the loss became {p.loss_sum} in epoch {p.epoch + 1}; lower optim.lr or "
@@ -239,8 +240,10 @@ class Trainer:
             score = (figures["accuracy"], -figures["loss"])
             if score > p.best_score:
                 is_best, p.best_score, p.best_epoch = True, score, p.epoch + 1
-        row |= {"clips_per_s": p.n_clips / p.train_s, "data_wait": p.wait_s / p.train_s}
-        p.epoch, p.step, p.loss_sum, p.n_right = p.epoch + 1, 0, 0.0, 0.0
+        row |= {"clips_per_s": n_clips / p.epoch_s, "data_wait": p.epoch_wait_s / p.epoch_s}
+        p.train_s, p.wait_s = p.train_s + p.epoch_s, p.wait_s + p.epoch_wait_s
+        p.epoch, p.step = p.epoch + 1, 0
+        p.loss_sum = p.n_right = p.epoch_s = p.epoch_wait_s = 0.0
         p.history.append(row)
         self.on_epoch(row, is_best)
 
@@ -300,3 +303,12 @@ def _decayed_apart(model: nn.Module, weight_decay: float) -> list[dict[str, Any]
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def describe_epoch(row: dict[str, float], n_epochs: int, is_best: bool) -> str:
+    """Write an epoch's figures in a line for people."""
+    parts = [f"epoch {row['epoch']:>3}/{n_epochs}", f"loss {row['train_loss']:.3f}"]
+    if "val_accuracy" in row:
+        parts.append(f"validation {row['val_accuracy']:.1%}, loss {row['val_loss']:.3f}")
+    parts.append(f"{row['clips_per_s']:.0f} clips/s, waiting {row['data_wait']:.0%}")
+    return "  ".join(parts) + ("  best" if is_best else "")

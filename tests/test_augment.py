@@ -6,7 +6,6 @@ import torch
 
 from audioml.augment import Augment
 from audioml.augment import functional as F
-from audioml.augment.transforms import mix_targets
 from audioml.config import (
     AugmentConfig,
     GainConfig,
@@ -94,10 +93,24 @@ def test_masks_cover_what_was_drawn():
     assert int((columns[1] == 0).sum()) == 30
 
 
-def test_mixed_targets_are_probabilities():
-    target, partner = torch.eye(3)[[0, 1]], torch.eye(3)[[2, 1]]
-    mixed = mix_targets(target, partner, torch.tensor([0.75, 0.4]))
-    torch.testing.assert_close(mixed, torch.tensor([[0.75, 0, 0.25], [0, 1, 0]]))
+def test_sounds_and_targets_are_mixed_alike():
+    g = torch.Generator().manual_seed(0)
+    level = torch.tensor([0.1, 0.4, 0.0, 0.3])
+    waveform = level[:, None] * torch.randn(4, 100_000, generator=g)
+    clips = F.Sounds(waveform, rms(waveform), torch.eye(4))
+    partners = F.Sounds(*(part.roll(1, 0) for part in clips))
+    mixed = F.mix(clips, partners, torch.tensor([1.0, 0.75, 0.5, 0.5]))
+    # The third clip is silent, and so is the fourth one's partner: both stay as they are.
+    expected = torch.eye(4)
+    expected[1] = torch.tensor([0.25, 0.75, 0, 0])
+    torch.testing.assert_close(mixed.target, expected)
+    for unmixed in (0, 2, 3):
+        torch.testing.assert_close(mixed.waveform[unmixed], waveform[unmixed])
+    torch.testing.assert_close(mixed.rms, rms(mixed.waveform), rtol=0.01, atol=1e-6)
+    gain = 0.75 / 0.25 * float(clips.rms[0] / clips.rms[1])  # shares of loudness, 3 : 1
+    direction = waveform[1] * gain + waveform[0]
+    cosine = torch.nn.functional.cosine_similarity(mixed.waveform[1], direction, dim=0)
+    assert float(cosine) > 0.9999
 
 
 def test_draws_stay_in_their_ranges_and_fill_them():
@@ -127,6 +140,7 @@ def test_draws_stay_in_their_ranges_and_fill_them():
     assert draws.noise_start.min() >= 0
     assert draws.noise_start.max() + N_TIME <= augment.noise.numel()
     assert augment.max_semitones == 3
+    assert make(pitch=PitchConfig(probability=0)).max_semitones == 0
 
 
 def test_probabilities_are_kept():
@@ -186,7 +200,7 @@ def test_none_changes_nothing():
     augment = make("none")
     draws = augment.draw(0, torch.arange(8))
     waveform = torch.randn(8, N_TIME)
-    changed = augment.apply_to_waveform(waveform, rms(waveform), draws, None)
+    changed = augment.apply_to_waveform(waveform, rms(waveform), draws)
     assert torch.equal(changed, waveform)
     assert (draws.rate == 1).all()
     assert (draws.semitones == 0).all()
@@ -198,11 +212,9 @@ def test_waveform_steps_equal_a_loop_over_clips():
     augment = make()
     draws = augment.draw(5, torch.arange(16))
     g = torch.Generator().manual_seed(1)
-    waveform, other = torch.randn(2, 16, N_TIME, generator=g)
-    together = augment.apply_to_waveform(waveform, rms(waveform), draws, (other, rms(other)))
+    waveform = torch.randn(16, N_TIME, generator=g)
+    together = augment.apply_to_waveform(waveform, rms(waveform), draws)
     for i in range(16):
         one = slice(i, i + 1)
-        alone = augment.apply_to_waveform(
-            waveform[one], rms(waveform[one]), draws[one], (other[one], rms(other[one]))
-        )
+        alone = augment.apply_to_waveform(waveform[one], rms(waveform[one]), draws[one])
         torch.testing.assert_close(alone[0], together[i])

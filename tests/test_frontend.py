@@ -113,6 +113,15 @@ def test_one_clip_at_a_time_equals_the_batch():
         torch.testing.assert_close(alone[0], together[i], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("n_fft", [255, 256])
+def test_every_frame_is_there_at_odd_lengths_too(n_fft):
+    frontend = LogMel(sample_rate=RATE, n_fft=n_fft, win_length=n_fft, hop_length=100, n_mels=16)
+    waveform = noise(5, 1000)
+    together = frontend(waveform)
+    assert together.shape == (5, 16, 11)
+    torch.testing.assert_close(frontend(waveform[4:])[0], together[4], atol=1e-4, rtol=0)
+
+
 def test_no_change_of_pitch_and_tempo_is_the_plain_log_mel():
     waveform = noise()
     frontend = LogMel(sample_rate=RATE, max_semitones=2)

@@ -1,11 +1,15 @@
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from audioml.augment import Augment
+from audioml.augment.functional import mixing_gains
 from audioml.config import AugmentConfig, MixupConfig
 from audioml.frontend import LogMel
 from audioml.loader import Loader, training_statistics
+from audioml.rng import Stream, uniform
 from audioml.store import WaveformStore, collect
 
 RATE, N_TIME, N_CLIPS, N_CLASSES = 8000, 8000, 41, 4
@@ -67,7 +71,7 @@ def test_an_epoch_holds_every_clip_once(preset):
     log_mel, _, index = read_epoch(loader)
     assert index.sort().values.tolist() == list(range(N_CLIPS))
     assert torch.isfinite(log_mel).all()
-    assert len(loader) == 6
+    assert len(loader) == 5
 
 
 @pytest.mark.parametrize("preset", ["ranges", "four_variants"])
@@ -90,11 +94,12 @@ def test_epochs_and_seeds_differ_and_repeat():
 
 def test_a_resumed_epoch_goes_on_with_the_next_batch():
     loader = make_loader()
-    whole, rest = list(loader.epoch(2)), list(loader.epoch(2, first_step=4))
+    whole, rest = list(loader.epoch(2)), list(loader.epoch(2, first_step=3))
     assert len(rest) == 2
-    for a, b in zip(whole[4:], rest, strict=True):
+    for a, b in zip(whole[3:], rest, strict=True):
         assert torch.equal(a.log_mel, b.log_mel)
-    assert list(loader.epoch(2, first_step=6)) == []
+    assert list(loader.epoch(2, first_step=5)) == []
+    assert loader.wait_s() == 0
 
 
 def test_evaluation_is_in_order_and_plain():
@@ -134,11 +139,61 @@ def test_statistics_are_those_of_the_training_clips():
     torch.testing.assert_close(std, plain.std((0, 2), correction=0), atol=1e-3, rtol=1e-3)
 
 
+def test_a_mixture_is_the_clip_and_the_partner_its_target_names():
+    """Rebuild an epoch by hand from the store, the draws and the clips that targets name."""
+    loader = make_loader(mixup=MixupConfig(probability=1.0))
+    loader._one_hot = torch.eye(N_CLIPS)  # every clip a class of its own: targets name partners
+    log_mel, target, index = read_epoch(loader, epoch=2)
+    draws = loader.augment.draw(2, torch.arange(N_CLIPS))
+    place = uniform(0, 2, torch.arange(N_CLIPS), Stream.CROP)[:, 0]
+    start = loader.store.crop_start(torch.arange(N_CLIPS), place) + draws.shift
+    waveform = loader.store.gather(torch.arange(N_CLIPS), start)
+    own = torch.eye(N_CLIPS)[index]
+    others = target * (1 - own)
+    partner = torch.where(others.sum(dim=1) > 0, others.argmax(dim=1), index)
+    assert sorted(partner.tolist()) == list(range(N_CLIPS))
+    ratio = draws.mix_ratio[index]
+    expected_target = ratio[:, None] * own + (1 - ratio)[:, None] * torch.eye(N_CLIPS)[partner]
+    torch.testing.assert_close(target, expected_target)
+    rms = loader.store.rms
+    gains = mixing_gains(ratio, rms[index], rms[partner])
+    mixed = waveform[index] * gains[0][:, None] + waveform[partner] * gains[1][:, None]
+    level = torch.hypot(rms[index] * gains[0], rms[partner] * gains[1])
+    changed = loader.augment.apply_to_waveform(mixed, level, draws[index])
+    expected = loader.frontend(changed, draws.rate[index], draws.semitones[index])
+    expected = loader.augment.apply_to_log_mel(expected, draws[index])
+    torch.testing.assert_close(log_mel[:, 0], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("n_clips", "sizes"), [(1, [1]), (8, [8]), (9, [9]), (10, [8, 2]), (17, [8, 9]), (0, [])]
+)
+def test_no_batch_holds_a_single_clip_beside_others(n_clips, sizes):
+    loader = make_loader(8, clips=torch.arange(n_clips))
+    assert [len(batch.clip_index) for batch in loader.epoch(0)] == sizes
+    assert len(loader) == len(sizes)
+
+
 def test_waiting_is_measured():
     loader = make_loader()
-    list(loader.epoch(0))
-    assert loader.pop_wait_s() > 0
-    assert loader.pop_wait_s() == 0
+    making_s, using_s = 0.0, 0.0
+    make = loader._make
+
+    def timed_make(*arguments):
+        nonlocal making_s
+        begin = time.perf_counter()
+        batch = make(*arguments)
+        making_s += time.perf_counter() - begin
+        return batch
+
+    loader._make = timed_make
+    for _ in loader.epoch(0):
+        time.sleep(0.02)
+        using_s += 0.02
+    assert making_s < loader.wait_s() < making_s + 0.5 * using_s
+    first = loader.wait_s()
+    list(loader.epoch(1))
+    assert loader.wait_s() < 2 * first  # of the latest epoch alone
 
 
 def test_a_loader_without_clips_is_empty():

@@ -15,7 +15,14 @@ def test_the_architecture_has_a_line_for_every_module():
     tree = README.partition("## Architecture")[2]
     for file in (REPOSITORY / "audioml").rglob("*.py"):
         if file.name != "__init__.py":
-            assert re.search(rf"\b{file.name}\b", tree), file
+            names = [re.escape(name) for name in file.relative_to(REPOSITORY).parts]
+            folders = "".join(rf"^ *{name}/\n(?: .*\n)*?" for name in names[:-1])
+            assert re.search(rf"{folders} +{names[-1]} ", tree, re.MULTILINE), file
+
+
+def test_nothing_is_left_to_fill_in():
+    for name in ("README.md", "diary.md"):
+        assert "PLACEHOLDER" not in (REPOSITORY / name).read_text(encoding="utf-8")
 
 
 def commands():

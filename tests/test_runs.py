@@ -101,13 +101,17 @@ class Payload:
         return (Path.touch, (Path("executed"),))
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "text", "list", "payload"])
+@pytest.mark.parametrize(
+    "kind", ["missing", "empty", "truncated", "text", "foreign", "list", "payload"]
+)
 def test_bad_checkpoints_are_refused_and_not_executed(tmp_path, kind):
     file = tmp_path / "bad.pt"
     save_checkpoint(file, {"weights": torch.zeros(1000)})
     content = file.read_bytes()
     if kind == "missing":
         file.unlink()
+    elif kind == "foreign":
+        torch.save({"state_dict": {}}, file)
     elif kind == "list":
         torch.save([1, 2], file)
     elif kind == "payload":

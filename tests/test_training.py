@@ -35,7 +35,7 @@ class Toy:
                 log_mel[0] = math.nan
             yield Batch(log_mel, target, self.clip_index[4 * step : 4 * step + 4])
 
-    def pop_wait_s(self):
+    def wait_s(self):
         return 0.0
 
 
@@ -78,7 +78,6 @@ def test_the_loss_falls_and_figures_are_kept():
     assert [row["epoch"] for row in history] == list(range(1, 11))
     assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
     assert history[-1]["val_accuracy"] >= 0.75
-    assert trainer.progress.n_clips == 200
 
 
 def test_the_same_seed_gives_the_same_losses():

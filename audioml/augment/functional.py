@@ -1,5 +1,7 @@
 """Pure, batched augmentations; one parameter a clip, no randomness, no loop over clips."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -29,6 +31,41 @@ def add_noise(waveform: Tensor, noise: Tensor, snr_db: Tensor, rms: Tensor) -> T
     return torch.addcmul(waveform, noise, (rms * db_to_amplitude(-snr_db))[:, None])
 
 
+class Sounds(NamedTuple):
+    """Clips and what is known of them.
+
+    Args:
+        waveform: Samples [batch, time].
+        rms: RMS of each clip [batch].
+        target: Class probabilities [batch, class].
+    """
+
+    waveform: Tensor
+    rms: Tensor
+    target: Tensor
+
+
+def mix(sounds: Sounds, partners: Sounds, ratio: Tensor) -> Sounds:
+    """Mix each clip with its partner, and their targets in the same proportion.
+
+    Args:
+        sounds: The clips.
+        partners: A partner for each.
+        ratio: Share of the clip [batch], 0 to 1; 1 leaves it alone.
+
+    Returns:
+        The mixtures; a silent clip, or one whose partner is silent, stays as it is.
+    """
+    are_audible = (sounds.rms > 0) & (partners.rms > 0)
+    ratio = torch.where(are_audible, ratio, 1.0)
+    gain, partner_gain = mixing_gains(ratio, sounds.rms, partners.rms)
+    return Sounds(
+        sounds.waveform * gain[:, None] + partners.waveform * partner_gain[:, None],
+        torch.hypot(sounds.rms * gain, partners.rms * partner_gain),
+        torch.lerp(partners.target, sounds.target, ratio[:, None]),
+    )
+
+
 def mixing_gains(ratio: Tensor, rms: Tensor, partner_rms: Tensor) -> tuple[Tensor, Tensor]:
     """Choose the gains at which two clips are heard in a given proportion.
 
@@ -47,7 +84,7 @@ def mixing_gains(ratio: Tensor, rms: Tensor, partner_rms: Tensor) -> tuple[Tenso
     Source: Tokozume et al. 2018, "Learning from between-class examples for deep sound recognition",
         equation 2, with RMS in place of the A-weighted level.
     """
-    least = 1e-6  # keeps the proportion of silent clips finite
+    least = 1e-6  # of silence, so that everything stays finite
     first = ratio * partner_rms.clamp(min=least)
     second = (1.0 - ratio) * rms.clamp(min=least)
     scale = torch.rsqrt(first.square() + second.square())

@@ -59,9 +59,9 @@ class Draws:
 class Augment(nn.Module):
     """Draw and apply the augmentation of training clips.
 
-    The steps are drawn in one go for an epoch (``draw``) and applied a batch at a time: mixing,
-    gain and noise to the waveform, masks to the log-mel. Pitch and tempo are the front end's, the
-    circular shift is the store's: they cost nothing where the samples are read anyway.
+    Everything is drawn in one go for an epoch (``draw``). Noise, gain and masks are applied here, a
+    batch at a time. Mixing is ``functional.mix``, pitch and tempo are the front end's, the circular
+    shift is the store's: the latter cost nothing where the samples are read anyway.
 
     Args:
         config: Ranges and probabilities.
@@ -90,6 +90,8 @@ class Augment(nn.Module):
         """Largest pitch shift that can be drawn, up or down."""
         if self.config.preset == "four_variants":
             return _VARIANT_SEMITONES
+        if self.config.preset == "none" or not self.config.pitch.probability:
+            return 0.0
         return max(abs(semitones) for semitones in self.config.pitch.semitones)
 
     @property
@@ -110,7 +112,7 @@ class Augment(nn.Module):
         streams = torch.arange(len(Stream))
         number = uniform(self.seed, epoch, clip_index[:, None], streams)
         draws = self._draw_ranges(number)
-        return self._draw_variants(draws, number) if self.config.preset != "ranges" else draws
+        return self._draw_fixed(draws, number) if self.config.preset != "ranges" else draws
 
     def _draw_ranges(self, number: Tensor) -> Draws:
         """Draw each parameter from its range, with its probability; ``number`` [n, stream, 4]."""
@@ -145,7 +147,7 @@ class Augment(nn.Module):
             time_share=masked * number[:, Stream.MASK, 2] * c.mask.time_share,
         )
 
-    def _draw_variants(self, draws: Draws, number: Tensor) -> Draws:
+    def _draw_fixed(self, draws: Draws, number: Tensor) -> Draws:
         """Choose one of the original project's variants a clip, or with preset "none" the first.
 
         The variants are the clip as it is, with noise, 2 semitones up, and slowed to 0.9; the
@@ -171,25 +173,17 @@ class Augment(nn.Module):
             time_share=zero,
         )
 
-    def apply_to_waveform(
-        self, waveform: Tensor, rms: Tensor, draws: Draws, partner: tuple[Tensor, Tensor] | None
-    ) -> Tensor:
-        """Mix, change the level and add noise.
+    def apply_to_waveform(self, waveform: Tensor, rms: Tensor, draws: Draws) -> Tensor:
+        """Add noise and change the level.
 
         Args:
             waveform: Samples [batch, time].
             rms: RMS of each clip [batch].
             draws: The batch's parameters.
-            partner: Waveform [batch, time] and RMS [batch] of the clips to mix with, or None.
 
         Returns:
             [batch, time].
         """
-        gain = torch.ones_like(rms)
-        if partner is not None:
-            gain, partner_gain = F.mixing_gains(draws.mix_ratio, rms, partner[1])
-            waveform = waveform * gain[:, None] + partner[0] * partner_gain[:, None]
-            rms = torch.hypot(rms * gain, partner[1] * partner_gain)
         noise = self.noise.reshape(-1).unfold(0, self.n_time, 1)[draws.noise_start]
         noisy = F.add_noise(waveform, noise, draws.snr_db, rms)
         return F.apply_gain(noisy, draws.gain_db)
@@ -205,8 +199,3 @@ class Augment(nn.Module):
             first = torch.floor(start * (size - width + 1)).long()
             log_mel = F.mask_band(log_mel, first, width, dim)
         return log_mel
-
-
-def mix_targets(target: Tensor, partner_target: Tensor, mix_ratio: Tensor) -> Tensor:
-    """Mix class probabilities [batch, class] as the waveforms were mixed."""
-    return torch.lerp(partner_target, target, mix_ratio[:, None])

@@ -125,7 +125,7 @@ def frame_waveform(
     n_batch, n_time = waveform.shape
     n_frames = 1 + n_time // hop_length
     if rate is None:
-        padded = F.pad(waveform, (n_fft // 2, n_fft // 2))
+        padded = F.pad(waveform, (n_fft // 2, n_fft - n_fft // 2))
         return padded.unfold(1, n_fft, hop_length)[:, :n_frames]
     # Faster clips end early: their last frames all read the silent n_fft samples at the very end.
     padded = F.pad(waveform, (n_fft // 2, n_fft // 2 + n_fft))

@@ -172,9 +172,20 @@ def start(tiny, folder, *settings):
     )
 
 
+def resume(folder):
+    return subprocess.run(
+        [sys.executable, "train.py", f"resume={folder}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
 def test_an_interrupted_run_is_resumed_to_the_same_end(tiny, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped run"
-    settings = ["train.epochs=25", "splits.protocol=fixed"]
+    settings = ["train.epochs=25", "optim.ema_decay=0.9", "optim.lr=0.01"]
     process = start(tiny, stopped, *settings)
     deadline = time.monotonic() + 120
     while not (stopped / "metrics.csv").exists() and time.monotonic() < deadline:
@@ -187,23 +198,55 @@ def test_an_interrupted_run_is_resumed_to_the_same_end(tiny, tmp_path):
     n_done = len(losses(stopped))
     assert 1 <= n_done < 25
     assert not (stopped / "summary.json").exists()
-    resumed = subprocess.run(
-        [sys.executable, "train.py", f"resume={stopped}"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert f"resume    after epoch {n_done}" in resumed.stdout
-    process = start(tiny, whole, *settings)
-    process.communicate(timeout=200)
+    assert f"resume    after epoch {n_done}" in resume(stopped).stdout
+    start(tiny, whole, *settings).communicate(timeout=200)
     assert losses(stopped) == losses(whole)
-    ours, theirs = (
-        torch.load(f / "checkpoints" / "last.pt", weights_only=True) for f in (stopped, whole)
-    )
-    for name, value in ours["model"].items():
-        assert torch.equal(value, theirs["model"][name]), name
+    for figure in ("last", "best", "best_epoch", "accuracy"):
+        assert read_summary(stopped)[figure] == read_summary(whole)[figure]
+    for name in ("last.pt", "best.pt"):
+        ours, theirs = (
+            torch.load(f / "checkpoints" / name, weights_only=True) for f in (stopped, whole)
+        )
+        for part in ("model", "ema"):
+            for key, value in ours[part].items():
+                assert torch.equal(value, theirs[part][key]), (name, part, key)
+
+
+def test_ctrl_c_outside_training_tells_how_to_resume(tiny, tmp_path, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("audioml.experiment.write_evaluation", interrupt)
+    folder = tmp_path / "run"
+    assert train(tiny, folder) == 130
+    assert f"Continue with: python train.py resume={folder}" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main(["train", f"resume={folder}"]) == 0
+    assert read_summary(folder)["epochs"] == 2
+
+
+def test_bfloat16_trains(tiny, tmp_path):
+    assert train(tiny, tmp_path / "run", "train.amp=bf16") == 0
+    assert np.isfinite(losses(tmp_path / "run")).all()
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_alike(tiny, finished, tmp_path):
+    folder = tmp_path / "run"
+    settings = ["train.epochs=12", "optim.lr=0.01", "optim.ema_decay=0.5", "train.compile=true"]
+    assert train(tiny, folder, *settings) == 0
+    assert losses(folder)[:2] == pytest.approx(losses(finished)[:2], rel=1e-3)
+
+
+@pytest.mark.gpu
+def test_a_run_on_cuda_stops_resumes_and_equals_the_cpus_split(tiny, finished, tmp_path):
+    folder = tmp_path / "run"
+    assert train(tiny, folder, "train.device=cuda", "train.epochs=12", "optim.lr=0.01") == 0
+    summary = read_summary(folder)
+    assert summary["store"] == "device"
+    assert summary["macro_auc"] > 0.9
+    assert (folder / "split.csv").read_text() == (finished / "split.csv").read_text()
+    assert main(["train", f"resume={folder}"]) == 0
 
 
 def test_resuming_with_changed_data_is_refused(finished, tiny, tmp_path, capsys):
@@ -216,7 +259,7 @@ def test_resuming_with_changed_data_is_refused(finished, tiny, tmp_path, capsys)
     for name in ("1-10-A-0.wav", "3-30-A-0.wav"):
         (copy / "audio" / name).unlink()
     assert main(["train", f"resume={folder}"]) == 2
-    assert "the training clips are not those the run began with" in capsys.readouterr().err
+    assert "not the data the run began with (train" in capsys.readouterr().err
 
 
 def test_resume_takes_no_other_settings(finished, capsys):
