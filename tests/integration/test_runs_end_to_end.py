@@ -231,11 +231,12 @@ def test_bfloat16_trains(tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_compiled_model_trains_alike(tiny, finished, tmp_path):
-    folder = tmp_path / "run"
-    settings = ["train.epochs=12", "optim.lr=0.01", "optim.ema_decay=0.5", "train.compile=true"]
-    assert train(tiny, folder, *settings) == 0
-    assert losses(folder)[:2] == pytest.approx(losses(finished)[:2], rel=1e-3)
+def test_a_compiled_model_trains_alike(tiny, tmp_path):
+    plain, compiled = tmp_path / "plain", tmp_path / "compiled"
+    assert train(tiny, plain, "model.dropout=0") == 0  # compiled dropout draws otherwise
+    assert train(tiny, compiled, "model.dropout=0", "train.compile=true") == 0
+    # Adam magnifies rounding: its first steps are as long for tiny gradients as for large ones.
+    assert losses(compiled) == pytest.approx(losses(plain), rel=0.02)
 
 
 @pytest.mark.gpu
