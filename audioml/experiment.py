@@ -2,27 +2,18 @@
 
 import logging
 import shlex
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from audioml import plots
-from audioml.audit import AuditReport, audit_split
-from audioml.augment import Augment
-from audioml.config import ConfigError, RunConfig, flatten, load_config
-from audioml.datasets import load_manifest
-from audioml.datasets.manifest import Manifest
+from audioml.config import RunConfig, flatten, load_config
 from audioml.evaluation import Evaluation, describe_figures, refuse_seen, write_evaluation
-from audioml.frontend import LogMel
 from audioml.frontend.functional import mel_edges
-from audioml.loader import Batch, Loader, training_statistics
-from audioml.models import MODELS
+from audioml.loader import Batch
+from audioml.preparation import Experiment, choose_device, prepare
 from audioml.runs import (
     RunError,
     RunFolder,
@@ -32,8 +23,7 @@ from audioml.runs import (
     log_to_file,
     save_checkpoint,
 )
-from audioml.splits import Split, make_split, split_digest, split_table
-from audioml.store import WaveformStore, choose_place, decode_all
+from audioml.splits import split_digest, split_table
 from audioml.tracking import Tracker, peak_memory_gib
 from audioml.training import Interrupted, Trainer, describe_epoch
 
@@ -69,142 +59,6 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
         folder = folder or RunFolder.create(config)
         set_log_file(folder.path / "log.txt")
         return _Run(experiment, folder, is_new=is_new).finish()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Experiment:
-    """Everything a run is made of, built and checked, before anything is trained.
-
-    Args:
-        config: The run's settings.
-        device: Where it runs.
-        manifest: The clips.
-        split: Which of them train, validate and test.
-        audit: What the audit of the split found; no leak.
-        store: The decoded clips.
-        frontend: The log-mel module with the statistics of the training clips.
-        model: The network, with its first weights.
-        loaders: ``train`` (augmented), ``test`` and, where there is one, ``val``.
-    """
-
-    config: RunConfig
-    device: torch.device
-    manifest: Manifest
-    split: Split
-    audit: AuditReport
-    store: WaveformStore
-    frontend: LogMel
-    model: nn.Module
-    loaders: dict[str, Loader]
-
-
-def choose_device(name: str) -> torch.device:
-    """Turn ``train.device`` into a device; "auto" is CUDA where there is any.
-
-    Raises:
-        ConfigError: If there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}; set train.device=auto"
-        ) from error
-    n_gpus = torch.cuda.device_count()
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= n_gpus:
-        raise ConfigError(f"train.device={name}: {n_gpus} CUDA devices here; set train.device=auto")
-    return device
-
-
-def prepare(config: RunConfig, device: torch.device) -> Experiment:
-    """Build and check everything a run needs: manifest, split, audit, clips, loaders, model."""
-    manifest = load_manifest(
-        name=config.data.name, root=config.data.root, url=config.data.url, seed=config.data.seed
-    )
-    split = make_split(manifest, **asdict(config.splits))
-    if config.train.patience and not len(split.val):
-        raise ConfigError(
-            "train.patience needs a validation split, which splits.protocol="
-            f"{split.protocol} has not; set train.patience=0 or splits.protocol=nested"
-        )
-    _log_split(manifest, split)
-    audit_split(manifest, split).raise_on_leak()  # by name, before hours of decoding
-    clips = decode_all(manifest, config.audio.sample_rate, config.audio.decode_threads)
-    audit = audit_split(manifest, split, clips.digests)
-    log.info("audit     %s", audit.text().replace("\n", "\n          "))
-    audit.raise_on_leak()
-    n_time = round(config.audio.clip_s * config.audio.sample_rate)
-    place = choose_place(
-        clips.samples.nbytes,
-        device,
-        wanted=config.audio.store,
-        device_budget_gib=config.audio.device_budget_gib,
-        host_budget_gib=config.audio.host_budget_gib,
-    )
-    store = WaveformStore(clips, n_time=n_time, pad=config.audio.pad, place=place, device=device)
-    log.info(
-        "store     %s", store.describe(config.audio.device_budget_gib, config.audio.host_budget_gib)
-    )
-    return _build(config, device, manifest, split, audit, store)
-
-
-def _build(
-    config: RunConfig,
-    device: torch.device,
-    manifest: Manifest,
-    split: Split,
-    audit: AuditReport,
-    store: WaveformStore,
-) -> Experiment:
-    """Build front end, loaders and model over a checked split."""
-    torch.manual_seed(config.train.seed)
-    augment = Augment(
-        config.augment,
-        sample_rate=config.audio.sample_rate,
-        n_time=store.n_time,
-        seed=config.train.seed,
-    ).to(device)
-    frontend = LogMel(
-        sample_rate=config.audio.sample_rate,
-        max_semitones=augment.max_semitones,
-        **vars(config.frontend),
-    ).to(device)
-
-    def make_loader(part: NDArray[np.int64], with_augment: Augment | None = None) -> Loader:
-        train = config.train
-        return Loader(
-            store=store,
-            frontend=frontend,
-            clip_index=torch.from_numpy(part),
-            targets=torch.from_numpy(manifest.targets),
-            n_classes=manifest.n_classes,
-            batch_size=train.eval_batch_size if with_augment is None else train.batch_size,
-            crop=config.audio.crop,
-            seed=train.seed,
-            augment=with_augment,
-        )
-
-    frontend.set_statistics(*training_statistics(make_loader(split.train)))
-    loaders = {"train": make_loader(split.train, augment), "test": make_loader(split.test)}
-    if len(split.val):
-        loaders["val"] = make_loader(split.val)
-    settings = {key: value for key, value in vars(config.model).items() if key != "name"}
-    model = MODELS[config.model.name](n_classes=manifest.n_classes, **settings).to(device)
-    return Experiment(
-        config=config,
-        device=device,
-        manifest=manifest,
-        split=split,
-        audit=audit,
-        store=store,
-        frontend=frontend,
-        model=model,
-        loaders=loaders,
-    )
 
 
 class _Run:
@@ -370,20 +224,6 @@ def _greet(config: RunConfig, device: torch.device) -> None:
     log.info(
         "          to train on ESC-50:  python train.py configs/esc50_cnn.yaml  (downloads it), or "
         "add data.root=FOLDER"
-    )
-
-
-def _log_split(manifest: Manifest, split: Split) -> None:
-    fold = "" if split.fold is None else f", test fold {split.fold}"
-    log.info("clips     %d of %d classes in %s", len(manifest), manifest.n_classes, manifest.root)
-    log.info(
-        "split     %s%s: %d train, %d validation, %d test%s",
-        split.protocol,
-        fold,
-        len(split.train),
-        len(split.val),
-        len(split.test),
-        f", {len(split.dropped)} dropped" if len(split.dropped) else "",
     )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from esc50_like import make_table
+from sounds import partials
 
 from audioml.datasets import load_manifest
 from audioml.datasets.manifest import Manifest
@@ -14,6 +15,7 @@ from audioml.decode import FULL_SCALE, decode_clip
 # the tests where there is one.
 DATA = Path(os.environ.get("AUDIOML_DATA", "data"))
 OFFICIAL_TABLE = DATA / "ESC-50-meta" / "esc50.csv"
+ESC10_FILES = sorted((DATA / "ESC-10" / "audio").glob("*.ogg"))[::33]
 
 
 @pytest.fixture(
@@ -35,9 +37,15 @@ def esc50_manifest(esc50_table: pd.DataFrame, tmp_path_factory: pytest.TempPathF
     return load_manifest(name="esc50", root=str(root), url="", seed=0, check_files=False)
 
 
-@pytest.fixture(scope="session")
-def esc10_clips() -> list[np.ndarray]:
-    """Some clips of ESC-10, 5 s at 22,050 Hz, float32; none where the data set is not there."""
-    files = sorted((DATA / "ESC-10" / "audio").glob("*.ogg"))[::33]
-    clips = [decode_clip(file, 22_050)[: 5 * 22_050] / np.float32(FULL_SCALE) for file in files]
-    return [np.pad(clip, (0, 5 * 22_050 - len(clip))) for clip in clips]
+def read_five_seconds(file: Path) -> np.ndarray:
+    """Decode a clip to 5 s at 22,050 Hz, float32."""
+    clip = decode_clip(file, 22_050)[: 5 * 22_050] / np.float32(FULL_SCALE)
+    return np.pad(clip, (0, 5 * 22_050 - len(clip)))
+
+
+@pytest.fixture(scope="session", params=["partials", *(["esc10"] if ESC10_FILES else [])])
+def fidelity_clips(request: pytest.FixtureRequest) -> list[np.ndarray]:
+    """Clips [time] of 5 s at 22,050 Hz: generated, and some of ESC-10 where it is there."""
+    if request.param == "esc10":
+        return [read_five_seconds(file) for file in ESC10_FILES]
+    return [partials(seed) for seed in range(6)]

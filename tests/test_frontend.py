@@ -173,22 +173,6 @@ def test_shifted_noise_keeps_its_level():
     assert float(shifted - plain) == pytest.approx(10 * 2 / 12 * np.log10(2), abs=0.15)
 
 
-def partials(seed):
-    """A gliding tone with partials, a bell, and a little noise, 5 s."""
-    g = np.random.default_rng(seed)
-    time = np.arange(5 * RATE) / RATE
-    f0 = g.uniform(150, 500) * (1 + 0.03 * np.sin(2 * np.pi * g.uniform(1, 3) * time))
-    phase = 2 * np.pi * np.cumsum(f0) / RATE
-    tone = sum(np.sin(n * phase + g.uniform(0, 6)) / n for n in range(1, 12))
-    envelope = 0.5 * (1 + np.sin(2 * np.pi * g.uniform(0.3, 1.0) * time))
-    bell = sum(
-        np.sin(2 * np.pi * g.uniform(500, 5000) * time) * np.exp(-time * g.uniform(0.5, 3))
-        for _ in range(6)
-    )
-    sound = tone * envelope + bell + 0.02 * g.standard_normal(len(time))
-    return (0.2 * sound / np.abs(sound).max()).astype(np.float32)
-
-
 def distance_to_signalsmith(clips, semitones, rate):
     """Mean |dB| and correlation to time-domain shifting, over bins within 60 dB of the peak."""
     frontend = LogMel(sample_rate=RATE, max_semitones=4)
@@ -215,15 +199,6 @@ def test_pitch_and_stretch_equal_signalsmith(fidelity_clips, semitones, rate):
     mean_db, correlation = distance_to_signalsmith(fidelity_clips, semitones, rate)
     assert mean_db <= 1.5
     assert correlation >= 0.99
-
-
-@pytest.fixture(params=["partials", "esc10"])
-def fidelity_clips(request, esc10_clips):
-    if request.param == "partials":
-        return [partials(seed) for seed in range(6)]
-    if not esc10_clips:
-        pytest.skip("ESC-10 is not there; set AUDIOML_DATA to the folder that holds it")
-    return esc10_clips
 
 
 def test_normalisation_uses_the_statistics():

@@ -1,0 +1,181 @@
+"""Everything a run is made of, built and checked before anything is trained."""
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from audioml.audit import AuditReport, audit_split
+from audioml.augment import Augment
+from audioml.config import ConfigError, RunConfig
+from audioml.datasets import load_manifest
+from audioml.datasets.manifest import Manifest
+from audioml.frontend import LogMel
+from audioml.loader import Loader, training_statistics
+from audioml.models import MODELS
+from audioml.splits import Split, make_split
+from audioml.store import WaveformStore, choose_place, decode_all
+
+log = logging.getLogger("audioml")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experiment:
+    """Everything a run is made of, built and checked, before anything is trained.
+
+    Args:
+        config: The run's settings.
+        device: Where it runs.
+        manifest: The clips.
+        split: Which of them train, validate and test.
+        audit: What the audit of the split found; no leak.
+        store: The decoded clips.
+        frontend: The log-mel module with the statistics of the training clips.
+        model: The network, with its first weights.
+        loaders: ``train`` (augmented), ``test`` and, where there is one, ``val``.
+    """
+
+    config: RunConfig
+    device: torch.device
+    manifest: Manifest
+    split: Split
+    audit: AuditReport
+    store: WaveformStore
+    frontend: LogMel
+    model: nn.Module
+    loaders: dict[str, Loader]
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn ``train.device`` into a device; "auto" is CUDA where there is any.
+
+    Raises:
+        ConfigError: If there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}; set train.device=auto"
+        ) from error
+    n_gpus = torch.cuda.device_count()
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= n_gpus:
+        raise ConfigError(f"train.device={name}: {n_gpus} CUDA devices here; set train.device=auto")
+    return device
+
+
+def prepare(config: RunConfig, device: torch.device) -> Experiment:
+    """Build and check everything a run needs: manifest, split, audit, clips, loaders, model."""
+    manifest = load_manifest(
+        name=config.data.name, root=config.data.root, url=config.data.url, seed=config.data.seed
+    )
+    split = make_split(manifest, **asdict(config.splits))
+    if config.train.patience and not len(split.val):
+        raise ConfigError(
+            "train.patience needs a validation split, which splits.protocol="
+            f"{split.protocol} has not; set train.patience=0 or splits.protocol=nested"
+        )
+    _log_split(manifest, split)
+    audit_split(manifest, split).raise_on_leak()  # by name, before hours of decoding
+    clips = decode_all(manifest, config.audio.sample_rate, config.audio.decode_threads)
+    audit = audit_split(manifest, split, clips.digests)
+    log.info("audit     %s", audit.text().replace("\n", "\n          "))
+    audit.raise_on_leak()
+    n_time = round(config.audio.clip_s * config.audio.sample_rate)
+    place = choose_place(
+        clips.samples.nbytes,
+        device,
+        wanted=config.audio.store,
+        device_budget_gib=config.audio.device_budget_gib,
+        host_budget_gib=config.audio.host_budget_gib,
+    )
+    store = WaveformStore(clips, n_time=n_time, pad=config.audio.pad, place=place, device=device)
+    log.info(
+        "store     %s", store.describe(config.audio.device_budget_gib, config.audio.host_budget_gib)
+    )
+    return _build(config, device, manifest, split, audit, store)
+
+
+def _build(
+    config: RunConfig,
+    device: torch.device,
+    manifest: Manifest,
+    split: Split,
+    audit: AuditReport,
+    store: WaveformStore,
+) -> Experiment:
+    """Build front end, loaders and model over a checked split."""
+    torch.manual_seed(config.train.seed)
+    sample_rate = config.audio.sample_rate
+    augment = Augment(
+        config.augment, sample_rate=sample_rate, n_time=store.n_time, seed=config.train.seed
+    ).to(device)
+    frontend = LogMel(
+        sample_rate=sample_rate, max_semitones=augment.max_semitones, **vars(config.frontend)
+    ).to(device)
+    settings = {key: value for key, value in vars(config.model).items() if key != "name"}
+    model = MODELS[config.model.name](n_classes=manifest.n_classes, **settings).to(device)
+    return Experiment(
+        config=config,
+        device=device,
+        manifest=manifest,
+        split=split,
+        audit=audit,
+        store=store,
+        frontend=frontend,
+        model=model,
+        loaders=_make_loaders(config, manifest, split, store, frontend, augment),
+    )
+
+
+def _make_loaders(
+    config: RunConfig,
+    manifest: Manifest,
+    split: Split,
+    store: WaveformStore,
+    frontend: LogMel,
+    augment: Augment,
+) -> dict[str, Loader]:
+    """Make a loader a part, and give the front end the statistics of the training clips."""
+    common: dict[str, Any] = {
+        "store": store,
+        "frontend": frontend,
+        "targets": torch.from_numpy(manifest.targets),
+        "n_classes": manifest.n_classes,
+        "crop": config.audio.crop,
+        "seed": config.train.seed,
+    }
+    parts = {name: torch.from_numpy(clips) for name, clips in split.parts.items() if len(clips)}
+    loaders = {
+        name: Loader(clip_index=clips, batch_size=config.train.eval_batch_size, **common)
+        for name, clips in parts.items()
+    }
+    frontend.set_statistics(*training_statistics(loaders["train"]))
+    return loaders | {
+        "train": Loader(
+            clip_index=parts["train"],
+            batch_size=config.train.batch_size,
+            augment=augment,
+            **common,
+        )
+    }
+
+
+def _log_split(manifest: Manifest, split: Split) -> None:
+    fold = "" if split.fold is None else f", test fold {split.fold}"
+    log.info("clips     %d of %d classes in %s", len(manifest), manifest.n_classes, manifest.root)
+    log.info(
+        "split     %s%s: %d train, %d validation, %d test%s",
+        split.protocol,
+        fold,
+        len(split.train),
+        len(split.val),
+        len(split.test),
+        f", {len(split.dropped)} dropped" if len(split.dropped) else "",
+    )
