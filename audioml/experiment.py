@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from audioml import plots
@@ -176,7 +177,7 @@ class _Run:
             "n_val": len(x.split.val),
             "n_test": len(x.split.test),
             "n_dropped": len(x.split.dropped),
-            "audit": x.audit.text().splitlines(),
+            "audit": [line.strip() for line in x.audit.text().splitlines()],
             "seed": x.config.train.seed,
             "epochs": p.epoch,
             "best_epoch": p.best_epoch or None,
@@ -227,7 +228,7 @@ def _greet(config: RunConfig, device: torch.device) -> None:
     )
 
 
-def _plot_batch(experiment: Experiment, batch: Batch) -> Any:
+def _plot_batch(experiment: Experiment, batch: Batch) -> Figure:
     """Draw the first log-mels of a training batch with their labels."""
     labels = experiment.manifest.labels
     titles = []

@@ -189,13 +189,18 @@ def describe_commit() -> str | None:
     Returns:
         None where there is no checkout or no git.
     """
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    folder = Path(audioml.__file__).parent
+    file = Path(audioml.__file__)
+
+    def ask_git(*words: str) -> str:
+        command = ["git", *words]
+        done = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        ask_git("ls-files", "--error-unmatch", file.name)  # not a checkout around an installation
+        return ask_git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
 
 
 def _make_unused(path: Path) -> Path:

@@ -1,4 +1,5 @@
 import json
+import subprocess
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -122,6 +123,22 @@ def test_bad_checkpoints_are_refused_and_not_executed(tmp_path, kind):
         load_checkpoint(file)
     assert "\n" not in str(error.value)
     assert not Path("executed").exists()
+
+
+def test_the_commit_is_audiomls_own_or_none(tmp_path, monkeypatch):
+    """A package installed within someone's checkout must not take that one's commit for its own."""
+    checkout = tmp_path / "project"
+    package = checkout / ".venv" / "audioml"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (checkout / "own.py").touch()
+    name = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "own.py"], [*name, "commit", "-qm", "Start"]):
+        subprocess.run(["git", *words], cwd=checkout, check=True)
+    monkeypatch.setattr(runs.audioml, "__file__", str(package / "__init__.py"))
+    assert runs.describe_commit() is None
+    subprocess.run(["git", "add", "-f", ".venv"], cwd=checkout, check=True)
+    assert runs.describe_commit().endswith("-dirty")
 
 
 def test_environment_names_versions_and_device():
