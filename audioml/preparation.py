@@ -64,7 +64,9 @@ def choose_device(name: str) -> torch.device:
         ) from error
     n_gpus = torch.cuda.device_count()
     if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}")
+        raise ConfigError(
+            f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}; set train.device=auto"
+        )
     if device.type == "cuda" and (device.index or 0) >= n_gpus:
         raise ConfigError(f"train.device={name}: {n_gpus} CUDA devices here; set train.device=auto")
     return device

@@ -29,6 +29,7 @@ def test_debug_shows_the_traceback():
     ("device", "message"),
     [
         ("tpu9", "train.device must be auto"),
+        ("meta", "train.device must be auto"),
         ("cuda:99", "CUDA devices here; set train.device=auto"),
     ],
 )

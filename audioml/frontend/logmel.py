@@ -11,8 +11,8 @@ from audioml.frontend.functional import MelNorm, MelScale
 SEMITONE_STEP = 0.1
 """Pitch shifts are rounded to the filter banks at hand, a bank every 10 cents."""
 
-# On a CPU a few clips at a time keep frames and spectra in the cache: 2 clips were 1.9 times as
-# fast as 32 (benchmarks are to come; measured on 2 cores, 5 s clips, n_fft 2048).
+# On a CPU a few clips at a time keep frames and spectra in the cache: 2 clips were 1.8 times as
+# fast as 32 (2 cores, 5 s clips, n_fft 2048; diary.md).
 _CPU_CHUNK = 2
 
 
