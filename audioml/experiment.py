@@ -204,7 +204,7 @@ class _Run:
         figure = _plot_batch(self.x, batch)
         self.folder.write_figure("train_batch.png", figure)
         self.tracker.log_figure("train_batch", figure, 0)
-        clip_index = batch.clip_index[:_N_HEARD].to(self.x.store.index_device)
+        clip_index = batch.clip_index[:_N_HEARD].cpu()
         waveforms = self.x.store.gather(clip_index, torch.zeros_like(clip_index))
         for index, waveform in zip(clip_index.tolist(), waveforms, strict=True):
             clip = self.x.manifest.clips[index]

@@ -1,17 +1,20 @@
 """Batches of log-mels, made on the device while the model is busy with the one before."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audioml.augment import Augment, Draws
-from audioml.augment.functional import Sounds, mix
+from audioml.augment import Augment
+from audioml.augment.functional import audible_ratio
+from audioml.decode import FULL_SCALE
 from audioml.frontend import LogMel
+from audioml.frontend.recipe import Recipe
 from audioml.rng import Stream, permutation, uniform
 from audioml.store import WaveformStore
 
@@ -39,18 +42,18 @@ class _Plan:
     """An epoch decided beforehand: which clips, read from where, mixed and changed how.
 
     Args:
-        clip_index: Clips [n], on the device.
-        partner: Clips to mix them with [n], on the device.
-        read: Clip numbers and first samples of the clips [2, n], where the store reads them.
-        read_partner: The same of the partners.
-        draws: The augmentation of each clip, on the device; None for evaluation.
+        clip_index: The clips and, where they are mixed, their partners [voice, n], on the CPU.
+        start: First sample of each on its circle [voice, n], on the CPU.
+        index: ``clip_index``, on the device.
+        recipe: What is done to each clip, on the device.
+        ratio: Share of each clip in its mixture [n, 1], on the device; None where none is mixed.
     """
 
     clip_index: Tensor
-    partner: Tensor
-    read: Tensor
-    read_partner: Tensor
-    draws: Draws | None
+    start: Tensor
+    index: Tensor
+    recipe: Recipe
+    ratio: Tensor | None
 
 
 _Prepared = tuple[Batch, torch.cuda.Event | None]  # a batch, and when it is ready
@@ -123,17 +126,19 @@ class Loader:
             return
         self._begin_wait()
         plan = self._plan_epoch(epoch)
-        following: _Prepared | None = self._prepare(plan, first_step)
+        batches = [self._batch(step) for step in range(first_step, last + 1)]
+        making = self._make(plan, batches)
+        following: _Prepared | None = self._prepare(making)
         try:
-            for step in range(first_step, last + 1):
-                assert following is not None
+            while following is not None:
                 batch, ready = following
-                following = self._prepare(plan, step + 1) if step < last else None
+                following = self._prepare(making)
                 self._end_wait(ready)
                 yield batch
-                if step < last:
+                if following is not None:
                     self._begin_wait()
         finally:
+            making.close()
             if self._stream is not None:  # the plan's memory may go once nothing reads it
                 torch.cuda.current_stream(self.device).wait_stream(self._stream)
 
@@ -166,37 +171,50 @@ class Loader:
         consumer.wait_event(ready)
         self._waits[-1][1].record(consumer)
 
+    def _batch(self, step: int) -> slice:
+        """Say which of an epoch's clips a step works on."""
+        is_last = step == len(self) - 1
+        return slice(step * self.batch_size, None if is_last else (step + 1) * self.batch_size)
+
     def _plan_epoch(self, epoch: int) -> _Plan:
         """Decide an epoch on the CPU, where every machine draws the same numbers."""
-        clips = self.clip_index
+        clips, rms = self.clip_index, self.store.rms
         if self.augment is None:
             start = self.store.crop_start(clips, _CROP_PLACE[self.crop])
-            return self._place_plan(clips, start, clips, start, None)
+            gain = torch.full((1, len(clips)), 1.0 / FULL_SCALE)
+            return self._place_plan(clips[None], start[None], Recipe(gain=gain), None)
         draws = self.augment.draw(epoch, clips)
         start = self._random_crop(epoch, clips) + draws.shift
-        # Partners are a second shuffle of the same clips: each clip is partner once an epoch.
-        partner = permutation(self.seed, epoch, clips, Stream.PARTNER)
-        partner_start = start[torch.searchsorted(clips, partner)]
+        voices, ratio = clips[None], None
+        if self.augment.mixes:
+            # Partners are a second shuffle of the same clips: each clip is partner once an epoch.
+            partner = permutation(self.seed, epoch, clips, Stream.PARTNER)
+            ratio = audible_ratio(draws.mix_ratio, rms[clips], rms[partner])
+            draws = replace(draws, mix_ratio=ratio)
+            voices = torch.stack((clips, torch.where(ratio < 1, partner, clips)))
+        n_frames = self.frontend.n_frames(self.store.n_time)
+        recipe = self.augment.recipe(
+            draws, rms[voices], n_mels=self.frontend.n_mels, n_frames=n_frames
+        )
+        start = start[torch.searchsorted(clips, voices)]
         order = torch.searchsorted(clips, permutation(self.seed, epoch, clips, Stream.ORDER))
         return self._place_plan(
-            clips[order], start[order], partner[order], partner_start[order], draws[order]
+            voices[:, order],
+            start[:, order],
+            recipe.part(order),
+            None if ratio is None else ratio[order, None],
         )
 
     def _place_plan(
-        self,
-        clips: Tensor,
-        start: Tensor,
-        partner: Tensor,
-        partner_start: Tensor,
-        draws: Draws | None,
+        self, clip_index: Tensor, start: Tensor, recipe: Recipe, ratio: Tensor | None
     ) -> _Plan:
         """Copy a plan to where its parts are used, once an epoch."""
         return _Plan(
-            clip_index=clips.to(self.device),
-            partner=partner.to(self.device),
-            read=torch.stack((clips, start)).to(self.store.index_device),
-            read_partner=torch.stack((partner, partner_start)).to(self.store.index_device),
-            draws=None if draws is None else draws.to(self.device),
+            clip_index=clip_index,
+            start=start,
+            index=clip_index.to(self.device),
+            recipe=recipe.to(self.device),
+            ratio=None if ratio is None else ratio.to(self.device),
         )
 
     def _random_crop(self, epoch: int, clip_index: Tensor) -> Tensor:
@@ -205,39 +223,28 @@ class Loader:
         place = uniform(self.seed, epoch, clip_index, Stream.CROP)[:, 0]
         return self.store.crop_start(clip_index, place)
 
-    def _prepare(self, plan: _Plan, step: int) -> _Prepared:
-        """Make a batch, on CUDA on the side stream and without waiting for it."""
+    def _prepare(self, making: Iterator[Batch]) -> _Prepared | None:
+        """Make the next batch, on CUDA on the side stream and without waiting for it."""
         if self._stream is None:
-            return self._make(plan, step), None
+            batch = next(making, None)
+            return None if batch is None else (batch, None)
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._stream):
-            batch = self._make(plan, step)
+            batch = next(making, None)
             ready = torch.cuda.Event()
             ready.record(self._stream)
-        return batch, ready
+        return None if batch is None else (batch, ready)
 
-    @torch.no_grad()
-    def _make(self, plan: _Plan, step: int) -> Batch:
-        """Gather, augment and transform one batch."""
-        last = step == len(self) - 1
-        part = slice(step * self.batch_size, None if last else (step + 1) * self.batch_size)
-        clip_index = plan.clip_index[part]
-        sounds = self._read(clip_index, plan.read[:, part])
-        if self.augment is None or plan.draws is None:
-            return Batch(self.frontend(sounds.waveform)[:, None], sounds.target, clip_index)
-        draws = plan.draws[part]
-        if self.augment.mixes:
-            partners = self._read(plan.partner[part], plan.read_partner[:, part])
-            sounds = mix(sounds, partners, draws.mix_ratio)
-        waveform = self.augment.apply_to_waveform(sounds.waveform, sounds.rms, draws)
-        log_mel = self.frontend(waveform, draws.rate, draws.semitones)
-        log_mel = self.augment.apply_to_log_mel(log_mel, draws)
-        return Batch(log_mel[:, None], sounds.target, clip_index)
-
-    def _read(self, clip_index: Tensor, read: Tensor) -> Sounds:
-        """Gather clips from where the plan says."""
-        waveform = self.store.gather(*read)
-        return Sounds(waveform, self.store.rms[clip_index], self._one_hot[clip_index])
+    def _make(self, plan: _Plan, batches: list[slice]) -> Generator[Batch]:
+        """Read, change and transform one batch after the other."""
+        with closing(self.store.read(plan.clip_index, plan.start, batches)) as readings:
+            for part, reading in zip(batches, readings, strict=True):
+                log_mel = self.frontend.render(reading, plan.recipe.part(part), self.store.n_time)
+                clip_index, *partner = plan.index[:, part]
+                target = self._one_hot[clip_index]
+                if plan.ratio is not None:
+                    target = torch.lerp(self._one_hot[partner[0]], target, plan.ratio[part])
+                yield Batch(log_mel[:, None], target, clip_index)
 
 
 def training_statistics(loader: Loader) -> tuple[Tensor, Tensor]:

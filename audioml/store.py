@@ -1,7 +1,7 @@
 """All clips in memory as int16: one flat tensor, read by clip number."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from audioml.datasets.manifest import Clip, DataError, Manifest
 from audioml.decode import FULL_SCALE, DecodeError, decode_clip, thread_pool
+from audioml.frontend.functional import read_waveforms
+from audioml.frontend.recipe import Reading, Recipe, circle_pieces
 
 GIB = 1 << 30
 Place = Literal["device", "pinned", "host"]
@@ -148,16 +150,12 @@ class WaveformStore:
         self, clips: DecodedClips, *, n_time: int, pad: Pad, place: Place, device: torch.device
     ) -> None:
         self.n_time, self.place, self.device = n_time, place, device
-        samples, start = clips.samples, clips.length.cumsum(0) - clips.length
-        period = clips.length if pad == "wrap" else clips.length.clamp(min=n_time)
-        if place == "pinned":
-            samples = samples.pin_memory()
-        if place == "device":
-            samples, start, period = samples.to(device), start.to(device), period.to(device)
-        self._samples, self._start, self._period = samples, start, period
-        self._length = clips.length.to(samples.device)
+        samples = clips.samples
+        self._samples = samples.pin_memory() if place == "pinned" else samples.to(device)
+        self._length, self.rms = clips.length, clips.rms
+        self._begin = clips.length.cumsum(0) - clips.length
+        self._period = clips.length if pad == "wrap" else clips.length.clamp(min=n_time)
         self._excess = (clips.length - n_time).clamp(min=0)
-        self.rms = clips.rms.to(device)
 
     def describe(self, device_budget_gib: float, host_budget_gib: float) -> str:
         """Say where the clips are, how much they take and of which budget."""
@@ -168,11 +166,6 @@ class WaveformStore:
         }[self.place]
         size_gib = self._samples.nbytes / GIB
         return f"{len(self._length)} clips {place}, {size_gib:.3f} of {budget_gib:g} GiB, int16"
-
-    @property
-    def index_device(self) -> torch.device:
-        """Where ``gather`` wants its arguments: with the samples."""
-        return self._samples.device
 
     def crop_start(self, clip_index: Tensor, place: Tensor | float) -> Tensor:
         """Say where to cut clips longer than ``n_time``.
@@ -186,42 +179,52 @@ class WaveformStore:
         """
         return torch.floor((self._excess[clip_index] + 1) * torch.as_tensor(place).double()).long()
 
-    def gather(self, clip_index: Tensor, start: Tensor) -> Tensor:
-        """Read clips.
+    def read(
+        self, clip_index: Tensor, start: Tensor, batches: Sequence[slice]
+    ) -> Generator[Reading]:
+        """Read batches of clips.
 
         Args:
-            clip_index: Clips [batch], int64, on ``index_device``.
+            clip_index: Clips [voice, n], int64, on the CPU.
+            start: First sample of each on its circle [voice, n], int64, of any sign, likewise.
+            batches: Which of the n make a batch.
+
+        Yields:
+            Where each batch's samples are, on the device.
+        """
+        begin, length, period = (n[clip_index] for n in (self._begin, self._length, self._period))
+        place = torch.device("cpu") if self.place == "pinned" else self.device
+        where = (numbers.to(place) for numbers in (begin, length, period, start % period))
+        reading = Reading(self._samples, *where)
+        for batch in batches:
+            part = reading.part(batch)
+            yield self._fetch(part) if self.place == "pinned" else part
+
+    def gather(self, clip_index: Tensor, start: Tensor) -> Tensor:
+        """Read clips as waveforms.
+
+        Args:
+            clip_index: Clips [batch], int64, on the CPU.
             start: First sample of each on its circle [batch], int64, of any sign, likewise.
 
         Returns:
             Waveforms [batch, n_time], float32, full scale at 1, on the device.
         """
-        if self.place == "device":
-            samples = self._gather_on_device(clip_index, start)
-        else:
-            samples = self._gather_from_host(clip_index, start)
-        return samples.float().mul_(1.0 / FULL_SCALE)
+        (reading,) = self.read(clip_index[None], start[None], [slice(None)])
+        gain = torch.full(reading.begin.shape, 1.0 / FULL_SCALE, device=self.device)
+        return read_waveforms(reading, Recipe(gain=gain), self.n_time)
 
-    def _gather_on_device(self, clip_index: Tensor, start: Tensor) -> Tensor:
-        step = torch.arange(self.n_time, device=self.device)
-        length = self._length[clip_index, None]
-        position = (step + start[:, None]) % self._period[clip_index, None]
-        index = self._start[clip_index, None] + position.minimum(length - 1)
-        return self._samples[index].masked_fill_(position >= length, 0)
-
-    def _gather_from_host(self, clip_index: Tensor, start: Tensor) -> Tensor:
-        """Copy the pieces of each circle; from pinned memory the GPU fetches them by itself."""
-        shape = (len(clip_index), self.n_time)
-        batch = torch.zeros(shape, dtype=torch.int16, device=self.device)
-        for row, clip, position in zip(batch, clip_index.tolist(), start.tolist(), strict=True):
-            begin, length = int(self._start[clip]), int(self._length[clip])
-            period = int(self._period[clip])
-            done, position = 0, position % period
-            while done < self.n_time:
-                n_silent = min(max(period - max(position, length), 0), self.n_time - done)
-                n_heard = min(max(length - position, 0), self.n_time - done)
-                piece = self._samples[begin + position :][:n_heard]
-                row[done : done + n_heard].copy_(piece, non_blocking=True)
-                done += n_heard + min(n_silent, self.n_time - done - n_heard)
-                position = 0
-        return batch
+    def _fetch(self, reading: Reading) -> Reading:
+        """Copy the pieces of each circle to the device, one after another as they are read."""
+        shape = (*reading.begin.shape, self.n_time)
+        samples = torch.zeros(shape, dtype=torch.int16, device=self.device)
+        where = torch.stack((reading.begin, reading.length, reading.period, reading.start), dim=2)
+        rows = zip(samples.flatten(0, 1), where.flatten(0, 1).tolist(), strict=True)
+        for row, (begin, length, period, start) in rows:
+            for piece, heard in circle_pieces(self.n_time, length, period, start):
+                sound = reading.samples[begin + heard.start : begin + heard.stop]
+                row[piece].copy_(sound, non_blocking=True)
+        begin = torch.arange(0, samples.numel(), self.n_time, device=self.device).view(shape[:2])
+        length = torch.full_like(begin, self.n_time)
+        start = torch.zeros_like(begin)
+        return Reading(samples.flatten(), begin, length, length, start)

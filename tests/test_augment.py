@@ -16,6 +16,7 @@ from audioml.config import (
     ShiftConfig,
     StretchConfig,
 )
+from audioml.decode import FULL_SCALE
 
 RATE, N_TIME = 8000, 8000
 
@@ -30,20 +31,20 @@ def rms(waveform):
     return waveform.square().mean(dim=-1).sqrt()
 
 
+def recipe_of(augment, draws, levels):
+    """The recipe of clips whose voices have these levels [voice, n]."""
+    return augment.recipe(draws, levels, n_mels=16, n_frames=20)
+
+
 def test_noise_has_the_asked_ratio():
-    waveform = torch.sin(torch.arange(N_TIME) * 0.3).repeat(4, 1)
-    noise = F.make_noise_bank(N_TIME, 0)[[0, 1, 2, 0]]
     snr_db = torch.tensor([0.0, 10.0, 30.0, torch.inf])
-    added = F.add_noise(waveform, noise, snr_db, rms(waveform)) - waveform
-    measured = 20 * torch.log10(rms(waveform) / rms(added))
-    torch.testing.assert_close(measured[:3], snr_db[:3], atol=0.05, rtol=0)
-    assert added[3].abs().max() == 0
+    gain = F.noise_gain(snr_db, torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    expected = [0.1, 0.2 * 10**-0.5, 0.3 * 10**-1.5, 0.0]
+    torch.testing.assert_close(gain, torch.tensor(expected))
 
 
 def test_silent_clips_stay_silent():
-    noise = F.make_noise_bank(N_TIME, 0)[:1]
-    silent = torch.zeros(1, N_TIME)
-    assert F.add_noise(silent, noise, torch.zeros(1), torch.zeros(1)).abs().max() == 0
+    assert F.noise_gain(torch.zeros(1), torch.zeros(1)) == 0
 
 
 def test_noise_bank_has_unit_rms_and_its_colours():
@@ -58,9 +59,8 @@ def test_noise_bank_has_unit_rms_and_its_colours():
 
 
 def test_gain_in_decibels():
-    waveform = torch.ones(3, 4)
-    changed = F.apply_gain(waveform, torch.tensor([0.0, 20.0, -6.0206]))
-    torch.testing.assert_close(changed[:, 0], torch.tensor([1.0, 10.0, 0.5]))
+    amplitude = F.db_to_amplitude(torch.tensor([0.0, 20.0, -6.0206, -torch.inf]))
+    torch.testing.assert_close(amplitude, torch.tensor([1.0, 10.0, 0.5, 0.0]))
 
 
 def test_mixture_keeps_energy_and_proportion():
@@ -82,35 +82,28 @@ def test_ratio_one_is_the_clip_itself_and_silence_stays_finite():
         assert torch.isfinite(part).all()
 
 
-def test_masks_cover_what_was_drawn():
-    log_mel = torch.ones(3, 10, 20)
-    start, width = torch.tensor([0, 4, 9]), torch.tensor([0, 3, 1])
-    rows = F.mask_band(log_mel, start, width, dim=1)
-    assert [int((clip == 0).sum()) for clip in rows] == [0, 60, 20]
-    assert rows[1, 4:7].abs().max() == 0
-    columns = F.mask_band(log_mel, start, width, dim=2)
-    assert columns[1, :, 4:7].abs().max() == 0
-    assert int((columns[1] == 0).sum()) == 30
+def test_masks_have_the_drawn_width_and_stay_inside():
+    share = torch.tensor([0.0, 0.3, 0.1, 1.0])
+    first, end = F.mask_bounds(torch.tensor([0.5, 0.5, 0.999, 0.7]), share, 10)
+    assert (end - first).tolist() == [0, 3, 1, 10]
+    assert first.tolist() == [5, 4, 9, 0]
 
 
-def test_sounds_and_targets_are_mixed_alike():
-    g = torch.Generator().manual_seed(0)
-    level = torch.tensor([0.1, 0.4, 0.0, 0.3])
-    waveform = level[:, None] * torch.randn(4, 100_000, generator=g)
-    clips = F.Sounds(waveform, rms(waveform), torch.eye(4))
-    partners = F.Sounds(*(part.roll(1, 0) for part in clips))
-    mixed = F.mix(clips, partners, torch.tensor([1.0, 0.75, 0.5, 0.5]))
-    # The third clip is silent, and so is the fourth one's partner: both stay as they are.
-    expected = torch.eye(4)
-    expected[1] = torch.tensor([0.25, 0.75, 0, 0])
-    torch.testing.assert_close(mixed.target, expected)
-    for unmixed in (0, 2, 3):
-        torch.testing.assert_close(mixed.waveform[unmixed], waveform[unmixed])
-    torch.testing.assert_close(mixed.rms, rms(mixed.waveform), rtol=0.01, atol=1e-6)
-    gain = 0.75 / 0.25 * float(clips.rms[0] / clips.rms[1])  # shares of loudness, 3 : 1
-    direction = waveform[1] * gain + waveform[0]
-    cosine = torch.nn.functional.cosine_similarity(mixed.waveform[1], direction, dim=0)
-    assert float(cosine) > 0.9999
+def test_silence_is_not_mixed():
+    ratio = torch.full((4,), 0.6)
+    level, partner_level = torch.tensor([0.1, 0.0, 0.1, 0.0]), torch.tensor([0.2, 0.2, 0.0, 0.0])
+    mixed = F.audible_ratio(ratio, level, partner_level)
+    torch.testing.assert_close(mixed, torch.tensor([0.6, 1.0, 1.0, 1.0]))
+
+
+def test_noise_of_a_mixture_follows_its_level():
+    augment = make(noise=NoiseConfig(probability=1, snr_db=(10, 10)))
+    draws = augment.draw(0, torch.arange(64))
+    levels = torch.rand(2, 64) + 0.1
+    recipe = recipe_of(augment, draws, levels)
+    mixture = (levels * recipe.gain * FULL_SCALE).square().sum(0).sqrt()
+    torch.testing.assert_close(recipe.noise_gain, mixture * 10**-0.5)
+    assert ((recipe.gain[1] == 0) == (draws.mix_ratio == 1)).all()
 
 
 def test_draws_stay_in_their_ranges_and_fill_them():
@@ -197,24 +190,16 @@ def test_four_variants_are_the_original_projects():
 
 
 def test_none_changes_nothing():
-    augment = make("none")
-    draws = augment.draw(0, torch.arange(8))
-    waveform = torch.randn(8, N_TIME)
-    changed = augment.apply_to_waveform(waveform, rms(waveform), draws)
-    assert torch.equal(changed, waveform)
-    assert (draws.rate == 1).all()
-    assert (draws.semitones == 0).all()
-    log_mel = torch.randn(8, 16, 20)
-    assert torch.equal(augment.apply_to_log_mel(log_mel, draws), log_mel)
+    recipe = recipe_of(make("none"), make("none").draw(0, torch.arange(8)), torch.ones(1, 8))
+    assert (recipe.gain * FULL_SCALE == 1).all()
+    unchanged = (recipe.noise, recipe.rate, recipe.semitones, recipe.mask)
+    assert unchanged == (None, None, None, None)
 
 
-def test_waveform_steps_equal_a_loop_over_clips():
-    augment = make()
-    draws = augment.draw(5, torch.arange(16))
-    g = torch.Generator().manual_seed(1)
-    waveform = torch.randn(16, N_TIME, generator=g)
-    together = augment.apply_to_waveform(waveform, rms(waveform), draws)
-    for i in range(16):
-        one = slice(i, i + 1)
-        alone = augment.apply_to_waveform(waveform[one], rms(waveform[one]), draws[one])
-        torch.testing.assert_close(alone[0], together[i])
+def test_a_recipes_part_is_the_recipe_of_a_part():
+    augment, clips = make(), torch.arange(16)
+    levels = torch.rand(2, 16)
+    part = recipe_of(augment, augment.draw(5, clips), levels).part(slice(4, 9))
+    alone = recipe_of(augment, augment.draw(5, clips[4:9]), levels[:, 4:9])
+    for field in dataclasses.fields(alone):
+        assert torch.equal(getattr(part, field.name), getattr(alone, field.name)), field.name

@@ -1,7 +1,5 @@
 """Pure, batched augmentations; one parameter a clip, no randomness, no loop over clips."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -11,59 +9,22 @@ def db_to_amplitude(level_db: Tensor) -> Tensor:
     return torch.pow(10.0, level_db / 20.0)
 
 
-def apply_gain(waveform: Tensor, gain_db: Tensor) -> Tensor:
-    """Change the level of waveforms [batch, time] by ``gain_db`` [batch]."""
-    return waveform * db_to_amplitude(gain_db)[:, None]
+def audible_ratio(ratio: Tensor, rms: Tensor, partner_rms: Tensor) -> Tensor:
+    """Leave out mixtures with silence: 1 where a clip or its partner is silent, else ``ratio``."""
+    return torch.where((rms > 0) & (partner_rms > 0), ratio, 1.0)
 
 
-def add_noise(waveform: Tensor, noise: Tensor, snr_db: Tensor, rms: Tensor) -> Tensor:
-    """Add noise at a signal-to-noise ratio.
+def noise_gain(snr_db: Tensor, rms: Tensor) -> Tensor:
+    """Choose the amplitude of noise of RMS 1 at a signal-to-noise ratio.
 
     Args:
-        waveform: Samples [batch, time].
-        noise: Noise of RMS 1 [batch, time].
-        snr_db: Ratio of the clip's RMS to the noise's [batch]; inf adds nothing.
-        rms: RMS of each clip [batch]; a silent clip stays silent.
+        snr_db: Ratio of the clip's RMS to the noise's [batch]; inf for no noise.
+        rms: RMS of each clip [batch]; a silent clip gets none.
 
     Returns:
-        [batch, time].
+        [batch].
     """
-    return torch.addcmul(waveform, noise, (rms * db_to_amplitude(-snr_db))[:, None])
-
-
-class Sounds(NamedTuple):
-    """Clips and what is known of them.
-
-    Args:
-        waveform: Samples [batch, time].
-        rms: RMS of each clip [batch].
-        target: Class probabilities [batch, class].
-    """
-
-    waveform: Tensor
-    rms: Tensor
-    target: Tensor
-
-
-def mix(sounds: Sounds, partners: Sounds, ratio: Tensor) -> Sounds:
-    """Mix each clip with its partner, and their targets in the same proportion.
-
-    Args:
-        sounds: The clips.
-        partners: A partner for each.
-        ratio: Share of the clip [batch], 0 to 1; 1 leaves it alone.
-
-    Returns:
-        The mixtures; a silent clip, or one whose partner is silent, stays as it is.
-    """
-    are_audible = (sounds.rms > 0) & (partners.rms > 0)
-    ratio = torch.where(are_audible, ratio, 1.0)
-    gain, partner_gain = mixing_gains(ratio, sounds.rms, partners.rms)
-    return Sounds(
-        sounds.waveform * gain[:, None] + partners.waveform * partner_gain[:, None],
-        torch.hypot(sounds.rms * gain, partners.rms * partner_gain),
-        torch.lerp(partners.target, sounds.target, ratio[:, None]),
-    )
+    return rms * db_to_amplitude(-snr_db)
 
 
 def mixing_gains(ratio: Tensor, rms: Tensor, partner_rms: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,25 +52,22 @@ def mixing_gains(ratio: Tensor, rms: Tensor, partner_rms: Tensor) -> tuple[Tenso
     return first * scale, second * scale
 
 
-def mask_band(log_mel: Tensor, start: Tensor, width: Tensor, dim: int) -> Tensor:
-    """Set a band of each spectrogram to 0, the training mean of a normalised log-mel.
+def mask_bounds(start: Tensor, share: Tensor, size: int) -> Tensor:
+    """Place a mask.
 
     Args:
-        log_mel: [batch, n_mels, frame].
-        start: First row or column masked [batch], int64.
-        width: How many are masked [batch], int64; 0 masks none.
-        dim: 1 for mels, 2 for frames.
+        start: Where the mask begins, as a share of what it leaves free [batch], 0 to 1.
+        share: Its width as a share of ``size`` [batch], 0 to 1.
+        size: Number of mel bands, or of frames.
 
     Returns:
-        [batch, n_mels, frame].
+        The first masked and the first place behind it [2, batch], int64; equal for no mask.
 
     Source: Park et al. 2019, "SpecAugment".
     """
-    shape = [1, 1, 1]
-    shape[dim] = -1
-    position = torch.arange(log_mel.shape[dim], device=log_mel.device).view(shape)
-    start, width = start[:, None, None], width[:, None, None]
-    return log_mel.masked_fill((position >= start) & (position < start + width), 0.0)
+    width = torch.round(share * size).long()
+    first = torch.floor(start * (size - width + 1)).long()
+    return torch.stack((first, first + width))
 
 
 def make_noise_bank(n_samples: int, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is done to training clips: drawn for a whole epoch at once, applied a batch at a time."""
+"""What is done to training clips: drawn and written down for a whole epoch at once."""
 
 from dataclasses import dataclass, fields
 from typing import Self
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from audioml.augment import functional as F
 from audioml.config import AugmentConfig
+from audioml.decode import FULL_SCALE
+from audioml.frontend.recipe import Recipe
 from audioml.rng import Stream, uniform
 
 _NOISE_S = 30.0  # seconds of each colour of noise
@@ -51,17 +53,12 @@ class Draws:
         """Pick some of the clips."""
         return type(self)(**{f.name: getattr(self, f.name)[clips] for f in fields(self)})
 
-    def to(self, device: torch.device) -> Self:
-        """Move to a device."""
-        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
-
 
 class Augment(nn.Module):
-    """Draw and apply the augmentation of training clips.
+    """Draw the augmentation of training clips.
 
-    Everything is drawn in one go for an epoch (``draw``). Noise, gain and masks are applied here, a
-    batch at a time. Mixing is ``functional.mix``, pitch and tempo are the front end's, the circular
-    shift is the store's: the latter cost nothing where the samples are read anyway.
+    Everything is drawn in one go for an epoch (``draw``) and written down as what the front end
+    does while it reads the samples anyway (``recipe``).
 
     Args:
         config: Ranges and probabilities.
@@ -173,29 +170,35 @@ class Augment(nn.Module):
             time_share=zero,
         )
 
-    def apply_to_waveform(self, waveform: Tensor, rms: Tensor, draws: Draws) -> Tensor:
-        """Add noise and change the level.
+    def recipe(self, draws: Draws, rms: Tensor, *, n_mels: int, n_frames: int) -> Recipe:
+        """Say how the front end is to change clips; what no clip needs is left out.
 
         Args:
-            waveform: Samples [batch, time].
-            rms: RMS of each clip [batch].
-            draws: The batch's parameters.
+            draws: The clips' parameters.
+            rms: RMS of each clip and, where clips are mixed, of its partner [voice, n].
+            n_mels: Mel bands of the front end.
+            n_frames: Frames of a clip.
 
         Returns:
-            [batch, time].
+            The recipe of all n clips, on the device of ``draws``.
         """
-        noise = self.noise.reshape(-1).unfold(0, self.n_time, 1)[draws.noise_start]
-        noisy = F.add_noise(waveform, noise, draws.snr_db, rms)
-        return F.apply_gain(noisy, draws.gain_db)
-
-    def apply_to_log_mel(self, log_mel: Tensor, draws: Draws) -> Tensor:
-        """Mask a band of mels and a stretch of time of normalised log-mels [batch, mel, frame]."""
-        for dim, start, share in (
-            (1, draws.freq_start, draws.freq_share),
-            (2, draws.time_start, draws.time_share),
-        ):
-            size = log_mel.shape[dim]
-            width = torch.round(share * size).long()
-            first = torch.floor(start * (size - width + 1)).long()
-            log_mel = F.mask_band(log_mel, first, width, dim)
-        return log_mel
+        voice_gain = torch.ones_like(rms)
+        if len(rms) == 2:
+            voice_gain = torch.stack(F.mixing_gains(draws.mix_ratio, rms[0], rms[1]))
+        amplitude = F.db_to_amplitude(draws.gain_db)
+        noise_gain = F.noise_gain(draws.snr_db, (rms * voice_gain).square().sum(0).sqrt())
+        mask = torch.cat(
+            (
+                F.mask_bounds(draws.freq_start, draws.freq_share, n_mels),
+                F.mask_bounds(draws.time_start, draws.time_share, n_frames),
+            )
+        )
+        return Recipe(
+            gain=voice_gain * amplitude / FULL_SCALE,
+            noise=self.noise.reshape(-1) if noise_gain.any() else None,
+            noise_gain=noise_gain * amplitude,
+            noise_start=draws.noise_start,
+            rate=draws.rate if (draws.rate != 1).any() else None,
+            semitones=draws.semitones if draws.semitones.any() else None,
+            mask=mask if (draws.freq_share + draws.time_share).any() else None,
+        )

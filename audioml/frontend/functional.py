@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from audioml.frontend.recipe import Reading, Recipe
+
 MelScale = Literal["slaney", "htk"]
 MelNorm = Literal["slaney", "none"]
 
@@ -89,6 +91,49 @@ def mel_filterbank(
     return filters.float()
 
 
+def read_waveforms(reading: Reading, recipe: Recipe, n_time: int) -> Tensor:
+    """Read clips from their circles, mix them, add noise.
+
+    Args:
+        reading: Where the samples are.
+        recipe: Gains and noise.
+        n_time: Samples a waveform.
+
+    Returns:
+        Waveforms [batch, n_time], float32.
+    """
+    time = torch.arange(n_time, device=reading.samples.device)
+    position = (time + reading.start[..., None]) % reading.period[..., None]
+    is_sound = position < reading.length[..., None]
+    index = reading.begin[..., None] + torch.where(is_sound, position, 0)
+    voices = reading.samples[index].float() * recipe.gain[..., None]
+    waveform = voices.masked_fill_(~is_sound, 0.0).sum(0)
+    if recipe.noise is None or recipe.noise_gain is None:
+        return waveform
+    piece = recipe.noise.unfold(0, n_time, 1)[recipe.noise_start]
+    return waveform.addcmul_(piece, recipe.noise_gain[:, None])
+
+
+def mask_bands(log_mel: Tensor, mask: Tensor) -> Tensor:
+    """Set a band of mels and a stretch of time to 0, the training mean of a normalised log-mel.
+
+    Args:
+        log_mel: [batch, n_mels, frame].
+        mask: First and past-the-last mel band, first and past-the-last frame [4, batch].
+
+    Returns:
+        [batch, n_mels, frame].
+
+    Source: Park et al. 2019, "SpecAugment".
+    """
+    first_mel, end_mel, first_frame, end_frame = mask[..., None, None]
+    mel = torch.arange(log_mel.shape[1], device=log_mel.device)[:, None]
+    frame = torch.arange(log_mel.shape[2], device=log_mel.device)
+    is_masked = (mel >= first_mel) & (mel < end_mel)
+    is_masked = is_masked | ((frame >= first_frame) & (frame < end_frame))
+    return log_mel.masked_fill(is_masked, 0.0)
+
+
 def frame_starts(n_frames: int, hop_length: int, rate: Tensor) -> Tensor:
     """Place frames so that the clip is heard at another tempo.
 
@@ -105,7 +150,7 @@ def frame_starts(n_frames: int, hop_length: int, rate: Tensor) -> Tensor:
         First sample of each frame [batch, n_frames], int64.
     """
     frame = torch.arange(n_frames, device=rate.device)
-    return torch.round(frame * hop_length * rate[:, None].double()).long()
+    return torch.floor(frame * hop_length * rate[:, None].double() + 0.5).long()
 
 
 def frame_waveform(
@@ -149,9 +194,9 @@ def power_spectrum(frames: Tensor, window: Tensor) -> Tensor:
     return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
 
 
-def power_to_db(power: Tensor, floor_db: float = -100.0) -> Tensor:
-    """Convert power to decibels relative to 1; everything below ``floor_db`` is set to it.
+def power_to_db_(power: Tensor, floor_db: float = -100.0) -> Tensor:
+    """Convert power to decibels relative to 1, in place; what is below ``floor_db`` is set to it.
 
     Source: librosa.power_to_db(ref=1.0, amin=10 ** (floor_db / 10), top_db=None).
     """
-    return power.clamp(min=10.0 ** (floor_db / 10.0)).log10_().mul_(10.0)
+    return power.clamp_(min=10.0 ** (floor_db / 10.0)).log10_().mul_(10.0)

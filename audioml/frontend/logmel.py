@@ -1,19 +1,20 @@
 """The log-mel front end as a module, so that it travels with the model it feeds."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from audioml.frontend import cpu
 from audioml.frontend import functional as F
 from audioml.frontend.functional import MelNorm, MelScale
+from audioml.frontend.recipe import Reading, Recipe
 
-SEMITONE_STEP = 0.1
+Kind = Literal["torch", "triton", "torchaudio", "nnaudio"]
+
+STEPS_A_SEMITONE = 10
 """Pitch shifts are rounded to the filter banks at hand, a bank every 10 cents."""
-
-# On a CPU a few clips at a time keep frames and spectra in the cache: 2 clips were 1.8 times as
-# fast as 32 (2 cores, 5 s clips, n_fft 2048; diary.md).
-_CPU_CHUNK = 2
 
 
 class LogMel(nn.Module):
@@ -34,6 +35,7 @@ class LogMel(nn.Module):
         mel_norm: "slaney" or "none".
         floor_db: Least level kept [dB re 1].
         max_semitones: Largest pitch shift that will be asked for, up or down.
+        kind: What computes it: "torch", "triton", "torchaudio" or "nnaudio"; see ``choose_kind``.
 
     Source: librosa.feature.melspectrogram and power_to_db; within 0.05 dB down to 60 dB below the
         peak in tests/test_frontend.py.
@@ -58,16 +60,17 @@ class LogMel(nn.Module):
         mel_norm: MelNorm = "slaney",
         floor_db: float = -100.0,
         max_semitones: float = 0.0,
+        kind: Kind = "torch",
     ) -> None:
         super().__init__()
-        self.n_fft, self.hop_length, self.n_mels = n_fft, hop_length, n_mels
+        self.n_fft, self.hop_length, self.n_mels, self.kind = n_fft, hop_length, n_mels, kind
         self.floor_db, self.max_semitones = floor_db, max_semitones
-        self._n_steps = math.ceil(max_semitones / SEMITONE_STEP)
+        self._n_steps = math.ceil(max_semitones * STEPS_A_SEMITONE)
         margin = n_fft - win_length
         window = nn.functional.pad(
             torch.hann_window(win_length), (margin // 2, margin - margin // 2)
         )
-        ratios = [2.0 ** (i * SEMITONE_STEP / 12) for i in range(-self._n_steps, self._n_steps + 1)]
+        steps = range(-self._n_steps, self._n_steps + 1)
         filters = [
             F.mel_filterbank(
                 sample_rate=sample_rate,
@@ -77,14 +80,15 @@ class LogMel(nn.Module):
                 f_max=f_max,
                 mel_scale=mel_scale,
                 mel_norm=mel_norm,
-                pitch_ratio=ratio,
+                pitch_ratio=2.0 ** (step / STEPS_A_SEMITONE / 12),
             )
-            for ratio in ratios
+            for step in steps
         ]
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", torch.stack(filters), persistent=False)
         self.register_buffer("mean_db", torch.zeros(n_mels, 1))
         self.register_buffer("std_db", torch.ones(n_mels, 1))
+        self._cut_filters: dict[int, list[cpu.Band]] = {}
 
     def n_frames(self, n_time: int) -> int:
         """Frames of a waveform of ``n_time`` samples."""
@@ -99,23 +103,6 @@ class LogMel(nn.Module):
         """
         self.mean_db.copy_(mean_db[:, None])
         self.std_db.copy_(std_db.clamp(min=1.0)[:, None])
-
-    def log_mel_db(
-        self, waveform: Tensor, rate: Tensor | None = None, semitones: Tensor | None = None
-    ) -> Tensor:
-        """Compute levels in decibels, before normalisation; see ``forward``."""
-        n_batch, n_time = waveform.shape
-        log_mel = waveform.new_empty(n_batch, self.n_mels, self.n_frames(n_time))
-        chunk = n_batch if waveform.is_cuda else _CPU_CHUNK
-        for start in range(0, n_batch, chunk):
-            part = slice(start, start + chunk)
-            frames = F.frame_waveform(
-                waveform[part], self.n_fft, self.hop_length, None if rate is None else rate[part]
-            )
-            power = F.power_spectrum(frames, self.window).transpose(1, 2)
-            filters = self._filters(len(power), None if semitones is None else semitones[part])
-            torch.bmm(filters, power, out=log_mel[part])
-        return F.power_to_db(log_mel, self.floor_db)
 
     @torch.no_grad()
     def forward(
@@ -133,12 +120,91 @@ class LogMel(nn.Module):
             the training clips.
         """
         with torch.autocast(waveform.device.type, enabled=False):
-            log_mel = self.log_mel_db(waveform.float(), rate, semitones)
-            return log_mel.sub_(self.mean_db).div_(self.std_db)
+            waveform = waveform.float()
+            if self.kind == "torch" and not waveform.is_cuda:
+                n_batch, n_time = waveform.shape
 
-    def _filters(self, n_batch: int, semitones: Tensor | None) -> Tensor:
-        """Pick each clip's filter bank [batch, n_mels, freq]."""
+                def fill(clip: int, buffer: Tensor) -> None:
+                    buffer.copy_(waveform[clip])
+
+                return self._compute_on_cpu(fill, n_batch, n_time, rate, semitones)
+            return self.reference(waveform, rate, semitones)
+
+    @torch.no_grad()
+    def render(self, reading: Reading, recipe: Recipe, n_time: int) -> Tensor:
+        """Compute normalised log-mel spectrograms of stored clips, changed on the way.
+
+        Args:
+            reading: Where the samples are.
+            recipe: How they are mixed and changed.
+            n_time: Samples a waveform.
+
+        Returns:
+            [batch, n_mels, 1 + n_time // hop_length], float32, as ``forward`` returns them.
+        """
+        with torch.autocast(self.window.device.type, enabled=False):
+            if self.kind == "torch" and not self.window.is_cuda:
+                fill = cpu.reader(reading, recipe)
+                return self._compute_on_cpu(
+                    fill, reading.n_batch, n_time, recipe.rate, recipe.semitones, recipe.mask
+                )
+            waveform = F.read_waveforms(reading, recipe, n_time)
+            log_mel = self.reference(waveform, recipe.rate, recipe.semitones)
+            return log_mel if recipe.mask is None else F.mask_bands(log_mel, recipe.mask)
+
+    def reference(
+        self, waveform: Tensor, rate: Tensor | None = None, semitones: Tensor | None = None
+    ) -> Tensor:
+        """Compute what ``forward`` does by plain operations on whole batches, on any device."""
+        frames = F.frame_waveform(waveform, self.n_fft, self.hop_length, rate)
+        power = F.power_spectrum(frames, self.window).transpose(1, 2)
+        steps = self._pitch_steps(len(waveform), semitones)
+        return self._normalise(torch.bmm(self.filters[steps], power))
+
+    def _compute_on_cpu(
+        self,
+        fill: cpu.Fill,
+        n_batch: int,
+        n_time: int,
+        rate: Tensor | None,
+        semitones: Tensor | None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Compute what ``reference`` does, a clip at a time."""
+        rate = torch.ones(n_batch) if rate is None else rate
+        starts = F.frame_starts(self.n_frames(n_time), self.hop_length, rate)
+        steps = self._pitch_steps(n_batch, semitones).tolist()
+        masks = [] if mask is None else mask.t().tolist()
+
+        def finish(clip: int, mel: Tensor) -> None:
+            self._normalise(mel)
+            if masks:
+                first_mel, end_mel, first_frame, end_frame = masks[clip]
+                mel[first_mel:end_mel] = 0.0
+                mel[:, first_frame:end_frame] = 0.0
+
+        return cpu.mel_spectrograms(
+            fill,
+            finish,
+            starts.clamp_(max=n_time + self.n_fft // 2),
+            [self._filters_cut(step) for step in steps],
+            n_time=n_time,
+            window=self.window,
+        )
+
+    def _pitch_steps(self, n_batch: int, semitones: Tensor | None) -> Tensor:
+        """Choose each clip's filter bank [batch], int64."""
         if semitones is None:
-            return self.filters[self._n_steps].expand(n_batch, -1, -1)
-        step = torch.round(semitones / SEMITONE_STEP).long()
-        return self.filters[step.clamp(-self._n_steps, self._n_steps) + self._n_steps]
+            return torch.full((n_batch,), self._n_steps, device=self.filters.device)
+        steps = torch.floor(semitones * STEPS_A_SEMITONE + 0.5).long()
+        return steps.clamp_(-self._n_steps, self._n_steps).add_(self._n_steps)
+
+    def _filters_cut(self, step: int) -> list[cpu.Band]:
+        if step not in self._cut_filters:
+            self._cut_filters[step] = cpu.cut_filters(self.filters[step])
+        return self._cut_filters[step]
+
+    def _normalise(self, power: Tensor) -> Tensor:
+        """Turn mel powers [..., n_mels, frame] into normalised levels, in place."""
+        level_db = F.power_to_db_(power, self.floor_db)
+        return level_db.sub_(self.mean_db).div_(self.std_db)
