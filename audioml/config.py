@@ -192,6 +192,8 @@ class AugmentConfig:
 class FrontendConfig:
     """The log-mel front end."""
 
+    kind: Literal["auto", "torch", "triton"] = "auto"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     n_fft: int = 2048
     win_length: int = 2048
     hop_length: int = 512
@@ -265,6 +267,10 @@ class TrainConfig:
         _check("train.eval_batch_size", self.eval_batch_size, 1)
         _check("train.seed", self.seed, 0, 2**63 - 1)
         _check("train.patience", self.patience, 0)
+
+    def is_mixed(self, device_type: str) -> bool:
+        """Whether the model runs in mixed precision: asked for, or by default on CUDA."""
+        return self.amp == "bf16" or (self.amp == "auto" and device_type == "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)

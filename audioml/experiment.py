@@ -238,13 +238,14 @@ def _plot_batch(experiment: Experiment, batch: Batch) -> Figure:
         titles.append(" + ".join(mixed) if len(mixed) > 1 else shares[0][1])
     frontend, audio = experiment.config.frontend, experiment.config.audio
     return plots.plot_log_mels(
-        batch.log_mel[:_N_SHOWN, 0].cpu().numpy(),
+        batch.log_mel[:_N_SHOWN, 0].float().cpu().numpy(),
         titles,
         hop_s=frontend.hop_length / audio.sample_rate,
         mel_frequencies=mel_edges(
+            sample_rate=audio.sample_rate,
             n_mels=frontend.n_mels,
             f_min=frontend.f_min,
-            f_max=frontend.f_max or audio.sample_rate / 2,
+            f_max=frontend.f_max,
             mel_scale=frontend.mel_scale,
         )[1:-1].numpy(),
     )

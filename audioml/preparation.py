@@ -12,7 +12,7 @@ from audioml.augment import Augment
 from audioml.config import ConfigError, RunConfig
 from audioml.datasets import load_manifest
 from audioml.datasets.manifest import Manifest
-from audioml.frontend import LogMel
+from audioml.frontend import LogMel, choose_kind
 from audioml.loader import Loader, training_statistics
 from audioml.models import MODELS
 from audioml.splits import Split, make_split
@@ -118,9 +118,7 @@ def _build(
     augment = Augment(
         config.augment, sample_rate=sample_rate, n_time=store.n_time, seed=config.train.seed
     ).to(device)
-    frontend = LogMel(
-        sample_rate=sample_rate, max_semitones=augment.max_semitones, **vars(config.frontend)
-    ).to(device)
+    frontend = _make_frontend(config, augment.max_semitones, device)
     settings = {key: value for key, value in vars(config.model).items() if key != "name"}
     model = MODELS[config.model.name](n_classes=manifest.n_classes, **settings).to(device)
     return Experiment(
@@ -133,6 +131,24 @@ def _build(
         frontend=frontend,
         model=model,
         loaders=_make_loaders(config, manifest, split, store, frontend, augment),
+    )
+
+
+def _make_frontend(config: RunConfig, max_semitones: float, device: torch.device) -> LogMel:
+    """Build the front end of the kind that is wanted, and say which it is."""
+    try:
+        kind = choose_kind(config.frontend.kind, device)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if config.frontend.dtype != "float32" and not config.train.is_mixed(device.type):
+        raise ConfigError(
+            f"frontend.dtype={config.frontend.dtype} needs a model in mixed precision; set "
+            "train.amp=bf16 or frontend.dtype=float32"
+        )
+    settings = {name: value for name, value in vars(config.frontend).items() if name != "dtype"}
+    log.info("frontend  log-mel by %s", kind)
+    return LogMel(sample_rate=config.audio.sample_rate, max_semitones=max_semitones, **settings).to(
+        device
     )
 
 
@@ -158,7 +174,8 @@ def _make_loaders(
         name: Loader(clip_index=clips, batch_size=config.train.eval_batch_size, **common)
         for name, clips in parts.items()
     }
-    frontend.set_statistics(*training_statistics(loaders["train"]))
+    frontend.set_statistics(*training_statistics(loaders["train"]))  # of float32 levels
+    frontend.dtype = getattr(torch, config.frontend.dtype)
     return loaders | {
         "train": Loader(
             clip_index=parts["train"],

@@ -137,9 +137,7 @@ class Trainer:
 
     def autocast(self) -> torch.autocast:
         """The precision the model runs in: bfloat16 on CUDA unless told otherwise."""
-        enabled = self.train.amp == "bf16" or (
-            self.train.amp == "auto" and self.device.type == "cuda"
-        )
+        enabled = self.train.is_mixed(self.device.type)
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def evaluate(self, loader: Loader) -> Evaluation:

@@ -36,15 +36,35 @@ def mel_to_hz(mel: Tensor, mel_scale: MelScale = "slaney") -> Tensor:
     return torch.where(mel < _BREAK_MEL, mel * _HZ_PER_MEL, logarithmic)
 
 
-def mel_edges(*, n_mels: int, f_min: float, f_max: float, mel_scale: MelScale) -> Tensor:
+def mel_edges(
+    *,
+    sample_rate: int,
+    n_mels: int,
+    f_min: float = 0.0,
+    f_max: float | None = None,
+    mel_scale: MelScale = "slaney",
+) -> Tensor:
     """Place the filters' edges evenly in mels.
+
+    Args:
+        sample_rate: Rate of the waveform [Hz].
+        n_mels: Number of filters.
+        f_min: Lower edge of the first filter [Hz].
+        f_max: Upper edge of the last filter [Hz]; None for half the sample rate.
+        mel_scale: Slaney's or HTK's mel.
 
     Returns:
         Frequencies [n_mels + 2] in Hz, float64: filter m rises from edge m, peaks at edge m + 1
         and is back at zero at edge m + 2.
     """
+    f_max = sample_rate / 2 if f_max is None else f_max
     low, high = hz_to_mel(torch.tensor([f_min, f_max], dtype=torch.float64), mel_scale).tolist()
     return mel_to_hz(torch.linspace(low, high, n_mels + 2, dtype=torch.float64), mel_scale)
+
+
+def mel_heights(edges: Tensor, mel_norm: MelNorm) -> Tensor:
+    """Give each filter's peak [n_mels]: "slaney" for equal areas, "none" for equal heights."""
+    return 2.0 / (edges[2:] - edges[:-2]) if mel_norm == "slaney" else torch.ones_like(edges[2:])
 
 
 def mel_filterbank(
@@ -79,15 +99,14 @@ def mel_filterbank(
     # sum S(f / p) M_m(f) = sum S(f) M_m(p f), the same triangles read at p f. The density of the
     # shifted spectrum falls by p as its axis grows by p, so levels come out right as well. Bins
     # above f_max / p meet no filter and nothing can alias.
-    f_max = sample_rate / 2 if f_max is None else f_max
-    edges = mel_edges(n_mels=n_mels, f_min=f_min, f_max=f_max, mel_scale=mel_scale)
+    edges = mel_edges(
+        sample_rate=sample_rate, n_mels=n_mels, f_min=f_min, f_max=f_max, mel_scale=mel_scale
+    )
     bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * (pitch_ratio * sample_rate / n_fft)
     slopes = edges[:, None] - bins
     widths = edges.diff()[:, None]
     rising, falling = -slopes[:-2] / widths[:-1], slopes[2:] / widths[1:]
-    filters = torch.minimum(rising, falling).clamp(min=0.0)
-    if mel_norm == "slaney":
-        filters *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
+    filters = torch.minimum(rising, falling).clamp(min=0.0) * mel_heights(edges, mel_norm)[:, None]
     return filters.float()
 
 

@@ -1,7 +1,8 @@
 """The log-mel front end as a module, so that it travels with the model it feeds."""
 
+import importlib.util
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,32 @@ from audioml.frontend import functional as F
 from audioml.frontend.functional import MelNorm, MelScale
 from audioml.frontend.recipe import Reading, Recipe
 
-Kind = Literal["torch", "triton", "torchaudio", "nnaudio"]
+Kind = Literal["torch", "triton"]
 
 STEPS_A_SEMITONE = 10
 """Pitch shifts are rounded to the filter banks at hand, a bank every 10 cents."""
+
+
+def choose_kind(wanted: Kind | Literal["auto"], device: torch.device) -> Kind:
+    """Choose what computes log-mels.
+
+    Args:
+        wanted: A kind, or "auto" for Triton on CUDA where it is installed, and torch elsewhere.
+        device: Where the front end runs.
+
+    Raises:
+        ValueError: If Triton is wanted where it can't run.
+    """
+    has_triton = importlib.util.find_spec("triton") is not None
+    if wanted == "auto":
+        return "triton" if has_triton and device.type == "cuda" else "torch"
+    if wanted == "triton" and not has_triton:
+        raise ValueError("frontend.kind=triton needs the package triton; set frontend.kind=torch")
+    if wanted == "triton" and device.type != "cuda":
+        raise ValueError(
+            f"frontend.kind=triton needs a CUDA device, got {device}; set frontend.kind=auto"
+        )
+    return wanted
 
 
 class LogMel(nn.Module):
@@ -35,7 +58,8 @@ class LogMel(nn.Module):
         mel_norm: "slaney" or "none".
         floor_db: Least level kept [dB re 1].
         max_semitones: Largest pitch shift that will be asked for, up or down.
-        kind: What computes it: "torch", "triton", "torchaudio" or "nnaudio"; see ``choose_kind``.
+        kind: What computes it: "torch" or "triton"; see ``choose_kind``.
+        dtype: Of the result: float32, float16 or bfloat16.
 
     Source: librosa.feature.melspectrogram and power_to_db; within 0.05 dB down to 60 dB below the
         peak in tests/test_frontend.py.
@@ -43,6 +67,8 @@ class LogMel(nn.Module):
 
     window: Tensor
     filters: Tensor
+    edges: Tensor
+    height: Tensor
     mean_db: Tensor
     std_db: Tensor
 
@@ -61,31 +87,37 @@ class LogMel(nn.Module):
         floor_db: float = -100.0,
         max_semitones: float = 0.0,
         kind: Kind = "torch",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.n_fft, self.hop_length, self.n_mels, self.kind = n_fft, hop_length, n_mels, kind
-        self.floor_db, self.max_semitones = floor_db, max_semitones
+        self.floor_db, self.max_semitones, self.dtype = floor_db, max_semitones, dtype
         self._n_steps = math.ceil(max_semitones * STEPS_A_SEMITONE)
         margin = n_fft - win_length
         window = nn.functional.pad(
             torch.hann_window(win_length), (margin // 2, margin - margin // 2)
         )
-        steps = range(-self._n_steps, self._n_steps + 1)
+        mel: dict[str, Any] = {
+            "sample_rate": sample_rate,
+            "n_mels": n_mels,
+            "f_min": f_min,
+            "f_max": f_max,
+            "mel_scale": mel_scale,
+        }
+        edges = F.mel_edges(**mel)
         filters = [
             F.mel_filterbank(
-                sample_rate=sample_rate,
                 n_fft=n_fft,
-                n_mels=n_mels,
-                f_min=f_min,
-                f_max=f_max,
-                mel_scale=mel_scale,
                 mel_norm=mel_norm,
                 pitch_ratio=2.0 ** (step / STEPS_A_SEMITONE / 12),
+                **mel,
             )
-            for step in steps
+            for step in range(-self._n_steps, self._n_steps + 1)
         ]
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", torch.stack(filters), persistent=False)
+        self.register_buffer("edges", (edges * n_fft / sample_rate).float(), persistent=False)
+        self.register_buffer("height", F.mel_heights(edges, mel_norm).float(), persistent=False)
         self.register_buffer("mean_db", torch.zeros(n_mels, 1))
         self.register_buffer("std_db", torch.ones(n_mels, 1))
         self._cut_filters: dict[int, list[cpu.Band]] = {}
@@ -116,7 +148,7 @@ class LogMel(nn.Module):
             semitones: Pitch shifts [batch], within ``max_semitones``, rounded to 0.1; None for 0.
 
         Returns:
-            [batch, n_mels, 1 + time // hop_length], float32, mean 0 and deviation 1 a band over
+            [batch, n_mels, 1 + time // hop_length], ``dtype``, mean 0 and deviation 1 a band over
             the training clips.
         """
         with torch.autocast(waveform.device.type, enabled=False):
@@ -140,7 +172,7 @@ class LogMel(nn.Module):
             n_time: Samples a waveform.
 
         Returns:
-            [batch, n_mels, 1 + n_time // hop_length], float32, as ``forward`` returns them.
+            [batch, n_mels, 1 + n_time // hop_length], ``dtype``, as ``forward`` returns them.
         """
         with torch.autocast(self.window.device.type, enabled=False):
             if self.kind == "torch" and not self.window.is_cuda:
@@ -148,6 +180,8 @@ class LogMel(nn.Module):
                 return self._compute_on_cpu(
                     fill, reading.n_batch, n_time, recipe.rate, recipe.semitones, recipe.mask
                 )
+            if self.kind == "triton":
+                return self._render_on_cuda(reading, recipe, n_time)
             waveform = F.read_waveforms(reading, recipe, n_time)
             log_mel = self.reference(waveform, recipe.rate, recipe.semitones)
             return log_mel if recipe.mask is None else F.mask_bands(log_mel, recipe.mask)
@@ -159,7 +193,7 @@ class LogMel(nn.Module):
         frames = F.frame_waveform(waveform, self.n_fft, self.hop_length, rate)
         power = F.power_spectrum(frames, self.window).transpose(1, 2)
         steps = self._pitch_steps(len(waveform), semitones)
-        return self._normalise(torch.bmm(self.filters[steps], power))
+        return self._normalise(torch.bmm(self.filters[steps], power)).to(self.dtype)
 
     def _compute_on_cpu(
         self,
@@ -183,7 +217,7 @@ class LogMel(nn.Module):
                 mel[first_mel:end_mel] = 0.0
                 mel[:, first_frame:end_frame] = 0.0
 
-        return cpu.mel_spectrograms(
+        log_mel = cpu.mel_spectrograms(
             fill,
             finish,
             starts.clamp_(max=n_time + self.n_fft // 2),
@@ -191,6 +225,24 @@ class LogMel(nn.Module):
             n_time=n_time,
             window=self.window,
         )
+        return log_mel.to(self.dtype)
+
+    def _render_on_cuda(self, reading: Reading, recipe: Recipe, n_time: int) -> Tensor:
+        """Compute what ``reference`` does of what ``read_waveforms`` reads, in three launches."""
+        from audioml.frontend import cuda  # here, because not every system has Triton
+
+        bank = cuda.Bank(
+            window=self.window,
+            hop_length=self.hop_length,
+            edges=self.edges,
+            height=self.height,
+            mean_db=self.mean_db,
+            std_db=self.std_db,
+            floor_power=10.0 ** (self.floor_db / 10.0),
+            max_steps=self._n_steps,
+            steps_a_semitone=STEPS_A_SEMITONE,
+        )
+        return cuda.render(reading, recipe, bank, n_time, self.dtype)
 
     def _pitch_steps(self, n_batch: int, semitones: Tensor | None) -> Tensor:
         """Choose each clip's filter bank [batch], int64."""

@@ -225,9 +225,20 @@ def test_ctrl_c_outside_training_tells_how_to_resume(tiny, tmp_path, capsys, mon
     assert read_summary(folder)["epochs"] == 2
 
 
-def test_bfloat16_trains(tiny, tmp_path):
-    assert train(tiny, tmp_path / "run", "train.amp=bf16") == 0
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_bfloat16_trains(tiny, tmp_path, dtype):
+    assert train(tiny, tmp_path / "run", "train.amp=bf16", f"frontend.dtype={dtype}") == 0
     assert np.isfinite(losses(tmp_path / "run")).all()
+
+
+def test_half_precision_needs_a_model_for_it(tiny, tmp_path, capsys):
+    assert train(tiny, tmp_path / "run", "frontend.dtype=float16") == 2
+    assert "set train.amp=bf16 or frontend.dtype=float32" in capsys.readouterr().err
+
+
+def test_triton_needs_cuda(tiny, tmp_path, capsys):
+    assert train(tiny, tmp_path / "run", "frontend.kind=triton") == 2
+    assert "frontend.kind=triton needs a CUDA device, got cpu" in capsys.readouterr().err
 
 
 @pytest.mark.slow
