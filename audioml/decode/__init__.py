@@ -9,6 +9,7 @@ from audioml.decode.recording import (
     thread_pool,
     to_int16,
 )
+from audioml.decode.resampling import resample, resampled_length
 
 __all__ = [
     "FULL_SCALE",
@@ -16,6 +17,8 @@ __all__ = [
     "Recording",
     "decode_clip",
     "read_recording",
+    "resample",
+    "resampled_length",
     "thread_pool",
     "to_int16",
 ]
