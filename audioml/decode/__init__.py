@@ -1,8 +1,8 @@
 """From an audio file to samples."""
 
+from audioml.decode.layout import FULL_SCALE, DecodeError, PcmLayout
+from audioml.decode.payload import Payload, read_payload, scan_length
 from audioml.decode.recording import (
-    FULL_SCALE,
-    DecodeError,
     Recording,
     decode_clip,
     read_recording,
@@ -14,11 +14,15 @@ from audioml.decode.resampling import resample, resampled_length
 __all__ = [
     "FULL_SCALE",
     "DecodeError",
+    "Payload",
+    "PcmLayout",
     "Recording",
     "decode_clip",
+    "read_payload",
     "read_recording",
     "resample",
     "resampled_length",
+    "scan_length",
     "thread_pool",
     "to_int16",
 ]

@@ -10,13 +10,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-FULL_SCALE = 32_768.0
+from audioml.decode.layout import FULL_SCALE, DecodeError
+
 _UNKNOWN_SIZE = 0xFFFFF000
 _LARGEST_OGG_PAGE = 65_307
-
-
-class DecodeError(ValueError):
-    """A file that can't be used; the message names it and says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
