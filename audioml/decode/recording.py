@@ -1,19 +1,17 @@
-"""From an audio file to samples: read, cut, mix to mono, resample, round to int16."""
+"""From a file to its samples on the CPU."""
 
-import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
+import torch
 from numpy.typing import NDArray
 
-from audioml.decode.layout import FULL_SCALE, DecodeError
-
-_UNKNOWN_SIZE = 0xFFFFF000
-_LARGEST_OGG_PAGE = 65_307
+from audioml.decode.device import pcm_to_channels, to_int16
+from audioml.decode.payload import read_payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,86 +39,40 @@ def read_recording(path: Path, start_s: float = 0.0, end_s: float | None = None)
         The samples and their rate.
 
     Raises:
-        DecodeError: If the file is missing, empty, cut short, not audio, holds NaN or infinite
-            samples, or does not reach from ``start_s`` to ``end_s``.
+        DecodeError: As ``read_payload``.
     """
-    try:
-        if not path.stat().st_size:
-            raise DecodeError(f"{path}: the file is empty; replace it")
-        with soundfile.SoundFile(path) as file:
-            rate, n_stored = int(file.samplerate), int(file.frames)
-            start = round(start_s * rate)
-            stop = n_stored if end_s is None else round(end_s * rate)
-            if not 0 <= start < stop <= n_stored:
-                raise DecodeError(
-                    f"{path}: no samples from {start_s:g} s to "
-                    f"{'the end' if end_s is None else f'{end_s:g} s'}; "
-                    f"the file has {n_stored} samples at {rate} Hz; mend start_s and end_s"
-                )
-            file.seek(start)
-            waveform = file.read(stop - start, dtype="float32", always_2d=True)
-            is_cut_short = len(waveform) < stop - start or _is_cut_short(path, file)
-    except OSError as error:
-        raise DecodeError(f"{path}: {error.strerror or error}; check the path") from error
-    except soundfile.LibsndfileError as error:
-        raise DecodeError(
-            f"{path}: not readable as audio ({error.error_string.rstrip('.')}); replace the file"
-        ) from error
-    if is_cut_short:
-        raise DecodeError(f"{path}: cut short, its end is missing; replace the file")
-    if not np.isfinite(waveform).all():
-        n_bad = int((~np.isfinite(waveform)).sum())
-        raise DecodeError(f"{path}: {n_bad} samples are NaN or infinite; replace the file")
-    return Recording(waveform, rate)
-
-
-def _is_cut_short(path: Path, file: soundfile.SoundFile) -> bool:
-    """Tell whether a WAV or Ogg file lost its end; libsndfile reads what is left without a word."""
-    if file.format.startswith("WAV"):
-        # Programs that write to a pipe can't know the size and put the largest number there.
-        sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-        return sizes is not None and int(sizes[2]) < int(sizes[1]) < _UNKNOWN_SIZE
-    if file.format == "OGG":
-        # The last page says so (RFC 3533, section 6), and is as long as its segments add up to.
-        with path.open("rb") as stream:
-            stream.seek(max(path.stat().st_size - _LARGEST_OGG_PAGE, 0))
-            page = stream.read()
-        page = page[page.rfind(b"OggS") :]
-        header = page[: 27 + page[26]] if len(page) > 26 else b""
-        return not header or not header[5] & 4 or len(page) < len(header) + sum(header[27:])
-    return False
-
-
-def to_int16(recording: Recording, sample_rate: int) -> NDArray[np.int16]:
-    """Mix to mono, resample and round.
-
-    Args:
-        recording: Samples [time, channel] at their own rate.
-        sample_rate: The wanted rate [Hz].
-
-    Returns:
-        Samples [time], at least one, int16, full scale at 32,768; louder ones are clipped.
-    """
-    waveform = recording.waveform.mean(axis=1)
-    if recording.sample_rate != sample_rate:
-        resampled = soxr.resample(waveform, recording.sample_rate, sample_rate, quality="HQ")
-        waveform = resampled if len(resampled) else waveform[:1]  # a few samples may come to none
-    scaled = np.rint(waveform * FULL_SCALE)
-    samples: NDArray[np.int16] = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
-    return samples
+    payload = read_payload(path, start_s, end_s)
+    samples = pcm_to_channels(torch.from_numpy(payload.data), payload.layout)
+    return Recording(samples.numpy(), payload.layout.sample_rate)
 
 
 def decode_clip(
     path: Path, sample_rate: int, start_s: float = 0.0, end_s: float | None = None
 ) -> NDArray[np.int16]:
-    """Read a clip as mono int16 at ``sample_rate``; see ``read_recording`` and ``to_int16``."""
-    return to_int16(read_recording(path, start_s, end_s), sample_rate)
+    """Read a clip as mono int16 at ``sample_rate``; see ``read_payload`` and ``to_int16``."""
+    payload = read_payload(path, start_s, end_s)
+    samples: NDArray[np.int16] = to_int16(
+        torch.from_numpy(payload.data), payload.layout, sample_rate
+    ).numpy()
+    return samples
 
 
-def thread_pool(n_threads: int = 0) -> ThreadPoolExecutor:
-    """Make a pool for decoding; libsndfile and soxr release the GIL.
+@contextmanager
+def thread_pool(n_threads: int = 0) -> Iterator[ThreadPoolExecutor]:
+    """Make a pool for decoding; files are read, decoded and converted without the GIL.
 
     Args:
         n_threads: Threads, 0 for Python's choice by the number of cores.
+
+    Yields:
+        The pool. Each of its threads keeps to itself: torch does not divide its work further.
     """
-    return ThreadPoolExecutor(max_workers=n_threads or None, thread_name_prefix="decode")
+    n_torch_threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(
+            n_threads or None, "decode", initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            yield pool
+    finally:
+        # What a thread has set holds for it and for all that are yet to start.
+        torch.set_num_threads(n_torch_threads)
