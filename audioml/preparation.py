@@ -85,7 +85,7 @@ def prepare(config: RunConfig, device: torch.device) -> Experiment:
         )
     _log_split(manifest, split)
     audit_split(manifest, split).raise_on_leak()  # by name, before hours of decoding
-    clips = decode_all(manifest, config.audio.sample_rate, config.audio.decode_threads)
+    clips = decode_all(manifest, config.audio.sample_rate, config.audio.decode_threads, device)
     audit = audit_split(manifest, split, clips.digests)
     log.info("audit     %s", audit.text().replace("\n", "\n          "))
     audit.raise_on_leak()

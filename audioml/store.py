@@ -1,9 +1,11 @@
 """All clips in memory as int16: one flat tensor, read by clip number."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -12,8 +14,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audioml.datasets.manifest import Clip, DataError, Manifest
-from audioml.decode import FULL_SCALE, DecodeError, decode_clip, thread_pool
+from audioml.decode import (
+    FULL_SCALE,
+    DecodeError,
+    read_payload,
+    resampled_length,
+    scan_length,
+    thread_pool,
+    to_int16,
+)
 
+CPU: Final = torch.device("cpu")
 GIB = 1 << 30
 Place = Literal["device", "pinned", "host"]
 Pad = Literal["zero", "wrap"]
@@ -37,30 +48,34 @@ class DecodedClips:
     digests: tuple[str, ...]
 
 
-def decode_all(manifest: Manifest, sample_rate: int, n_threads: int = 0) -> DecodedClips:
-    """Decode a data set in a thread pool, with a progress bar.
+def decode_all(
+    manifest: Manifest, sample_rate: int, n_threads: int = 0, device: torch.device = CPU
+) -> DecodedClips:
+    """Decode a data set in a thread pool.
+
+    The headers tell how much memory the clips take, then they are decoded into it; beside it there
+    is one file a thread in memory. Each of the two passes shows a progress bar.
 
     Args:
         manifest: The clips.
         sample_rate: The wanted rate [Hz].
         n_threads: Threads, 0 for Python's choice.
+        device: Where samples are converted, mixed and resampled.
 
     Returns:
-        The clips in the manifest's order.
+        The clips in the manifest's order, in host memory.
 
     Raises:
         DataError: If any clip can't be decoded; names the files, their rows and the reasons.
     """
-
-    def decode(clip: Clip) -> NDArray[np.int16] | DecodeError:
-        try:
-            return decode_clip(clip.path, sample_rate, clip.start_s, clip.end_s)
-        except DecodeError as error:
-            return error
-
+    scan = partial(_scan, sample_rate=sample_rate)
+    decode = partial(_decode, sample_rate=sample_rate, device=device)
+    clips = manifest.clips
     with thread_pool(n_threads) as pool:
-        bar = tqdm(pool.map(decode, manifest.clips), "decode", len(manifest), unit="clip")
-        results = list(bar)
+        length = list(tqdm(pool.map(scan, clips), "scan", len(clips), unit="clip"))
+        samples = torch.empty(sum(length), dtype=torch.int16)
+        decoded = pool.map(decode, clips, samples.split(length))
+        results = list(tqdm(decoded, "decode", len(clips), unit="clip"))
     bad = [
         f"{manifest.describe(index)}: {result}"
         for index, result in enumerate(results)
@@ -69,22 +84,60 @@ def decode_all(manifest: Manifest, sample_rate: int, n_threads: int = 0) -> Deco
     if bad:
         shown = "\n  ".join(bad[:10]) + (f"\n  and {len(bad) - 10} more" if len(bad) > 10 else "")
         raise DataError(f"{len(bad)} of {len(manifest)} clips can't be decoded:\n  {shown}")
-    return collect([result for result in results if not isinstance(result, DecodeError)])
+    measured = [result for result in results if not isinstance(result, DecodeError)]
+    return _lay_out(samples, length, measured)
+
+
+def _scan(clip: Clip, sample_rate: int) -> int:
+    """Say how many samples a clip will have; 0 if it can't be decoded, which will say why."""
+    try:
+        layout, n_frames = scan_length(clip.path, clip.start_s, clip.end_s)
+    except DecodeError:
+        return 0
+    return resampled_length(n_frames, layout.sample_rate, sample_rate)
+
+
+def _decode(
+    clip: Clip, out: Tensor, sample_rate: int, device: torch.device
+) -> tuple[float, str] | DecodeError:
+    """Decode a clip into its place and measure it."""
+
+    def allocate(n_bytes: int) -> NDArray[np.uint8]:
+        # torch keeps freed pinned memory for the next file, once the upload is through.
+        data = torch.empty(n_bytes, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        return data.numpy()
+
+    try:
+        payload = read_payload(clip.path, clip.start_s, clip.end_s, allocate)
+    except DecodeError as error:
+        return error
+    data = torch.from_numpy(payload.data).to(device, non_blocking=True)
+    samples = to_int16(data, payload.layout, sample_rate)
+    if len(samples) != len(out):
+        return DecodeError(f"{clip.path}: changed while it was decoded; start again")
+    return _measure(out.copy_(samples).numpy())
 
 
 def collect(clips: Sequence[NDArray[np.int16]]) -> DecodedClips:
     """Lay decoded clips one after another and measure them."""
-    length = np.array([len(clip) for clip in clips], dtype=np.int64)
-    energy = [np.square(clip, dtype=np.float64).mean() for clip in clips]
-    rms = np.sqrt(energy).astype(np.float32) / np.float32(FULL_SCALE)
+    samples = torch.from_numpy(np.concatenate(clips))
+    return _lay_out(samples, [len(clip) for clip in clips], [_measure(clip) for clip in clips])
+
+
+def _measure(clip: NDArray[np.int16]) -> tuple[float, str]:
+    """Return a clip's RMS and digest, as ``DecodedClips`` keeps them."""
+    rms = math.sqrt(np.square(clip, dtype=np.float64).mean()) / FULL_SCALE
+    return rms, hashlib.blake2b(clip.data, digest_size=16).hexdigest() if rms else ""
+
+
+def _lay_out(
+    samples: Tensor, length: Sequence[int], measured: Sequence[tuple[float, str]]
+) -> DecodedClips:
     return DecodedClips(
-        samples=torch.from_numpy(np.concatenate(clips)),
-        length=torch.from_numpy(length),
-        rms=torch.from_numpy(rms),
-        digests=tuple(
-            hashlib.blake2b(clip.tobytes(), digest_size=16).hexdigest() if clip.any() else ""
-            for clip in clips
-        ),
+        samples=samples,
+        length=torch.tensor(length),
+        rms=torch.tensor([rms for rms, _ in measured]),
+        digests=tuple(digest for _, digest in measured),
     )
 
 

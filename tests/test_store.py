@@ -4,6 +4,7 @@ import soundfile
 import torch
 
 from audioml.datasets.manifest import Clip, DataError, Manifest
+from audioml.decode import PcmLayout, decode_clip
 from audioml.store import WaveformStore, choose_place, collect, decode_all
 
 CPU = torch.device("cpu")
@@ -125,6 +126,39 @@ def test_decode_all_keeps_the_order(tmp_path):
     clips = decode_all(manifest_of(tmp_path, names), 8000, n_threads=3)
     assert clips.length.tolist() == lengths
     assert clips.rms.tolist() == pytest.approx([n / 1000 for n in lengths], abs=1e-3)
+
+
+def test_decoded_clips_equal_their_files(tmp_path):
+    g = np.random.default_rng(0)
+    names = ["a.wav", "b.flac", "c.wav"]
+    for name, rate in zip(names, (22_050, 44_100, 16_000), strict=True):
+        soundfile.write(tmp_path / name, g.uniform(-0.5, 0.5, (rate // 3, 2)), rate)
+    clips = decode_all(manifest_of(tmp_path, names), 22_050, device=CPU)
+    expected = collect([decode_clip(tmp_path / name, 22_050) for name in names])
+    assert torch.equal(clips.samples, expected.samples)
+    assert torch.equal(clips.length, expected.length)
+    assert torch.equal(clips.rms, expected.rms)
+    assert clips.digests == expected.digests
+
+
+def test_a_file_that_changes_between_the_passes_is_refused(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
+    monkeypatch.setattr("audioml.store.scan_length", lambda *_: (PcmLayout("s16", 1, 8000), 99))
+    with pytest.raises(DataError, match=r"row 1 \(a\.wav\): .*changed while it was decoded"):
+        decode_all(manifest_of(tmp_path, ["a.wav"]), 8000)
+
+
+@pytest.mark.gpu
+def test_decoding_on_cuda_equals_the_cpus(tmp_path):
+    g = np.random.default_rng(0)
+    names = [f"{n}.wav" for n in range(40)]
+    for name in names:
+        samples = g.uniform(-0.5, 0.5, (g.integers(1, 9000), 2))
+        soundfile.write(tmp_path / name, samples, g.choice([8000, 16_000, 44_100]))
+    on_cpu = decode_all(manifest_of(tmp_path, names), 16_000)
+    on_gpu = decode_all(manifest_of(tmp_path, names), 16_000, device=torch.device("cuda"))
+    assert torch.equal(on_cpu.length, on_gpu.length)
+    assert (on_cpu.samples.int() - on_gpu.samples.int()).abs().max() <= 1
 
 
 def test_every_bad_file_is_reported_with_its_row(tmp_path):
