@@ -75,7 +75,7 @@ class AudioConfig:
     clip_s: float = 5.0
     pad: Literal["zero", "wrap"] = "zero"
     crop: Literal["random", "center", "start"] = "random"
-    store: Literal["auto", "device", "pinned", "host"] = "auto"
+    store: Literal["auto", "device", "pinned", "host", "stream"] = "auto"
     device_budget_gib: float = 4.0
     host_budget_gib: float = 16.0
     decode_threads: int = 0

@@ -16,7 +16,7 @@ from audioml.decode import FULL_SCALE
 from audioml.frontend import LogMel
 from audioml.frontend.recipe import Recipe
 from audioml.rng import Stream, permutation, uniform
-from audioml.store import WaveformStore
+from audioml.store import ClipStore
 
 Crop = Literal["random", "center", "start"]
 _CROP_PLACE = {"random": 0.5, "center": 0.5, "start": 0.0}  # where no random number decides
@@ -86,7 +86,7 @@ class Loader:
     def __init__(
         self,
         *,
-        store: WaveformStore,
+        store: ClipStore,
         frontend: LogMel,
         clip_index: Tensor,
         targets: Tensor,

@@ -1,6 +1,7 @@
 """Everything a run is made of, built and checked before anything is trained."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +10,14 @@ from torch import nn
 
 from audioml.audit import AuditReport, audit_split
 from audioml.augment import Augment
+from audioml.clips import (
+    ClipFacts,
+    ClipHeader,
+    DecodedClips,
+    decode_all,
+    measure_all,
+    scan_headers,
+)
 from audioml.config import ConfigError, RunConfig
 from audioml.datasets import load_manifest
 from audioml.datasets.manifest import Manifest
@@ -16,7 +25,8 @@ from audioml.frontend import LogMel, choose_kind
 from audioml.loader import Loader, training_statistics
 from audioml.models import MODELS
 from audioml.splits import Split, make_split
-from audioml.store import WaveformStore, choose_place, decode_all
+from audioml.store import ClipStore, Place, WaveformStore, choose_place
+from audioml.streaming import StreamingStore
 
 log = logging.getLogger("audioml")
 
@@ -42,7 +52,7 @@ class Experiment:
     manifest: Manifest
     split: Split
     audit: AuditReport
-    store: WaveformStore
+    store: ClipStore
     frontend: LogMel
     model: nn.Module
     loaders: dict[str, Loader]
@@ -85,23 +95,47 @@ def prepare(config: RunConfig, device: torch.device) -> Experiment:
         )
     _log_split(manifest, split)
     audit_split(manifest, split).raise_on_leak()  # by name, before hours of decoding
-    clips = decode_all(manifest, config.audio.sample_rate, config.audio.decode_threads)
-    audit = audit_split(manifest, split, clips.digests)
-    log.info("audit     %s", audit.text().replace("\n", "\n          "))
-    audit.raise_on_leak()
-    n_time = round(config.audio.clip_s * config.audio.sample_rate)
+    headers = scan_headers(manifest, config.audio.decode_threads)
     place = choose_place(
-        clips.samples.nbytes,
+        sum(2 * header.length(config.audio.sample_rate) for header in headers),
         device,
         wanted=config.audio.store,
         device_budget_gib=config.audio.device_budget_gib,
         host_budget_gib=config.audio.host_budget_gib,
     )
-    store = WaveformStore(clips, n_time=n_time, pad=config.audio.pad, place=place, device=device)
-    log.info(
-        "store     %s", store.describe(config.audio.device_budget_gib, config.audio.host_budget_gib)
-    )
+    decoding = (manifest, headers, config.audio.sample_rate, config.audio.decode_threads, device)
+    clips = measure_all(*decoding) if place == "stream" else decode_all(*decoding)
+    audit = audit_split(manifest, split, clips.digests)
+    log.info("audit     %s", audit.text().replace("\n", "\n          "))
+    audit.raise_on_leak()
+    store = _make_store(config, device, manifest, headers, clips, place)
+    log.info("store     %s", store.describe())
     return _build(config, device, manifest, split, audit, store)
+
+
+def _make_store(
+    config: RunConfig,
+    device: torch.device,
+    manifest: Manifest,
+    headers: Sequence[ClipHeader],
+    clips: ClipFacts,
+    place: Place,
+) -> ClipStore:
+    """Make the store of clips that are decoded, or will be."""
+    audio = config.audio
+    n_time = round(audio.clip_s * audio.sample_rate)
+    if isinstance(clips, DecodedClips):
+        return WaveformStore(clips, n_time=n_time, pad=audio.pad, place=place, device=device)
+    return StreamingStore(
+        manifest,
+        headers,
+        clips,
+        sample_rate=audio.sample_rate,
+        n_time=n_time,
+        pad=audio.pad,
+        device=device,
+        n_threads=audio.decode_threads,
+    )
 
 
 def _build(
@@ -110,7 +144,7 @@ def _build(
     manifest: Manifest,
     split: Split,
     audit: AuditReport,
-    store: WaveformStore,
+    store: ClipStore,
 ) -> Experiment:
     """Build front end, loaders and model over a checked split."""
     torch.manual_seed(config.train.seed)
@@ -156,7 +190,7 @@ def _make_loaders(
     config: RunConfig,
     manifest: Manifest,
     split: Split,
-    store: WaveformStore,
+    store: ClipStore,
     frontend: LogMel,
     augment: Augment,
 ) -> dict[str, Loader]:

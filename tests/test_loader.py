@@ -6,11 +6,12 @@ import torch
 
 from audioml.augment import Augment
 from audioml.augment.functional import mask_bounds, mixing_gains
+from audioml.clips import collect
 from audioml.config import AugmentConfig, MixupConfig
 from audioml.frontend import LogMel
 from audioml.loader import Loader, training_statistics
 from audioml.rng import Stream, uniform
-from audioml.store import WaveformStore, collect
+from audioml.store import WaveformStore
 
 RATE, N_TIME, N_CLIPS, N_CLASSES = 8000, 8000, 41, 4
 CPU = torch.device("cpu")

@@ -7,9 +7,8 @@ one clip all the way, with operations of one thread, in buffers that it keeps.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from audioml.frontend.recipe import Reading, Recipe, circle_pieces
+from audioml.threads import one_thread_an_operation
 
 _BLOCK_SIZE = 1 << 19  # samples in the frames worked on at a time: 2 MB
 _BAND = 16  # mel filters that share a matrix product over the frequencies they hear
@@ -145,7 +145,7 @@ def mel_spectrograms(
             _mel_power(buffers, starts[clip, block], window, filters[clip], mel[clip, :, block])
         finish(clip, mel[clip])
 
-    with _one_thread_an_operation() as n_threads:
+    with one_thread_an_operation() as n_threads:
         run = map if n_threads == 1 else _pool(n_threads).map
         for _ in run(compute, range(n_batch)):
             pass  # raises what a thread raised
@@ -164,17 +164,6 @@ def _mel_power(
     for band in bands:
         torch.mm(parts[:, band.parts], band.weight, out=rows[:, band.mels])
     mel.copy_(rows.t())
-
-
-@contextmanager
-def _one_thread_an_operation() -> Iterator[int]:
-    """Let operations run in the thread that asks for them; yields how many threads there were."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # of this thread, of threads that begin now, and of MKL everywhere
-    try:
-        yield n_threads
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 @cache

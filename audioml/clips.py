@@ -1,0 +1,220 @@
+"""Every clip of a manifest: what its file's header says, what decoding it tells, its samples."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from audioml.datasets.manifest import Clip, DataError, Manifest
+from audioml.decode import (
+    FULL_SCALE,
+    DecodeError,
+    PcmLayout,
+    read_payload,
+    resampled_length,
+    scan_length,
+    thread_pool,
+    to_int16,
+)
+from audioml.threads import one_thread_an_operation
+
+CPU: Final = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class ClipHeader:
+    """What the header of a clip's file says.
+
+    Args:
+        layout: How its samples are laid out when they are read.
+        n_frames: How many there are; 0 if the file can't be read: decoding it will say why.
+    """
+
+    layout: PcmLayout
+    n_frames: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the samples when they are read."""
+        return self.n_frames * self.layout.frame_bytes
+
+    def length(self, sample_rate: int) -> int:
+        """Say how many samples the clip has at a rate [Hz]."""
+        return resampled_length(self.n_frames, self.layout.sample_rate, sample_rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipFacts:
+    """What decoding tells of every clip.
+
+    Args:
+        length: Samples of each clip [clip], int64, at least 1.
+        rms: Root mean square of each clip [clip], float32, full scale at 1.
+        digests: A hash of each clip's samples, for the audit; "" for digital silence, which says
+            nothing about where a clip came from.
+    """
+
+    length: Tensor
+    rms: Tensor
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedClips(ClipFacts):
+    """Every clip as samples.
+
+    Args:
+        samples: The clips one after another [sample], int16, full scale at 32,768.
+    """
+
+    samples: Tensor
+
+
+def scan_headers(manifest: Manifest, n_threads: int = 0) -> list[ClipHeader]:
+    """Read the headers of all files, with a progress bar.
+
+    Args:
+        manifest: The clips.
+        n_threads: Threads, 0 for Python's choice.
+
+    Returns:
+        The headers in the manifest's order.
+    """
+    with thread_pool(n_threads) as pool:
+        headers = pool.map(_scan, manifest.clips)
+        return list(tqdm(headers, "scan", len(manifest), unit="clip"))
+
+
+def decode_all(
+    manifest: Manifest,
+    headers: Sequence[ClipHeader],
+    sample_rate: int,
+    n_threads: int = 0,
+    device: torch.device = CPU,
+) -> DecodedClips:
+    """Decode a data set in a thread pool, with a progress bar.
+
+    Beside the result there is one file a thread in memory.
+
+    Args:
+        manifest: The clips.
+        headers: What ``scan_headers`` told of them.
+        sample_rate: The wanted rate [Hz].
+        n_threads: Threads, 0 for Python's choice.
+        device: Where samples are converted, mixed and resampled.
+
+    Returns:
+        The clips in the manifest's order, in host memory.
+
+    Raises:
+        DataError: If any clip can't be decoded; names the files, their rows and the reasons.
+    """
+    length = [header.length(sample_rate) for header in headers]
+    samples = torch.empty(sum(length), dtype=torch.int16)
+    places = samples.split(length)
+    facts = _decode_each(manifest, headers, sample_rate, n_threads, device, places)
+    return DecodedClips(samples=samples, **vars(facts))
+
+
+def measure_all(
+    manifest: Manifest,
+    headers: Sequence[ClipHeader],
+    sample_rate: int,
+    n_threads: int = 0,
+    device: torch.device = CPU,
+) -> ClipFacts:
+    """Decode a data set without keeping it; otherwise as ``decode_all``."""
+    return _decode_each(manifest, headers, sample_rate, n_threads, device, [None] * len(headers))
+
+
+def collect(clips: Sequence[NDArray[np.int16]]) -> DecodedClips:
+    """Lay decoded clips one after another and measure them."""
+    facts = _facts([len(clip) for clip in clips], [_measure(clip) for clip in clips])
+    return DecodedClips(samples=torch.from_numpy(np.concatenate(clips)), **vars(facts))
+
+
+def _scan(clip: Clip) -> ClipHeader:
+    try:
+        return ClipHeader(*scan_length(clip.path, clip.start_s, clip.end_s))
+    except DecodeError:
+        return ClipHeader(PcmLayout("s16", 1, 1), 0)
+
+
+def _decode_each(
+    manifest: Manifest,
+    headers: Sequence[ClipHeader],
+    sample_rate: int,
+    n_threads: int,
+    device: torch.device,
+    places: Sequence[Tensor | None],
+) -> ClipFacts:
+    """Decode all clips, into their places where they have one, and measure them."""
+
+    def decode(clip: Clip, header: ClipHeader, out: Tensor | None) -> tuple[float, str] | str:
+        try:
+            samples = _decode(clip, header, sample_rate, device)
+        except DecodeError as error:
+            return str(error)
+        return _measure((samples.cpu() if out is None else out.copy_(samples)).numpy())
+
+    with one_thread_an_operation(), thread_pool(n_threads) as pool:
+        decoded = pool.map(decode, manifest.clips, headers, places)
+        results = list(tqdm(decoded, "decode", len(manifest), unit="clip"))
+    bad = [
+        f"{manifest.describe(index)}: {result}"
+        for index, result in enumerate(results)
+        if isinstance(result, str)
+    ]
+    if bad:
+        shown = "\n  ".join(bad[:10]) + (f"\n  and {len(bad) - 10} more" if len(bad) > 10 else "")
+        raise DataError(f"{len(bad)} of {len(manifest)} clips can't be decoded:\n  {shown}")
+    length = [header.length(sample_rate) for header in headers]
+    return _facts(length, [result for result in results if not isinstance(result, str)])
+
+
+def _decode(clip: Clip, header: ClipHeader, sample_rate: int, device: torch.device) -> Tensor:
+    """Decode a clip on the device [time]."""
+
+    def allocate(n_bytes: int) -> NDArray[np.uint8]:
+        # torch keeps freed pinned memory for the next file, once the upload is through.
+        data = torch.empty(n_bytes, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        return data.numpy()
+
+    payload = read_payload(clip.path, clip.start_s, clip.end_s, allocate)
+    check_unchanged(clip, header, payload.layout, len(payload.data))
+    data = torch.from_numpy(payload.data).to(device, non_blocking=True)
+    return to_int16(data, payload.layout, sample_rate)
+
+
+def check_unchanged(clip: Clip, header: ClipHeader, layout: PcmLayout, n_bytes: int) -> None:
+    """Compare what is read now with what the header said before.
+
+    Raises:
+        DecodeError: If it is something else; names the file.
+    """
+    if (layout, n_bytes) != (header.layout, header.n_bytes):
+        raise DecodeError(
+            f"{clip.path}: changed while the program ran, from {header.n_bytes} bytes of "
+            f"{header.layout} to {n_bytes} of {layout}; restore the file, or start again"
+        )
+
+
+def _measure(clip: NDArray[np.int16]) -> tuple[float, str]:
+    """Return a clip's RMS and digest, as ``ClipFacts`` keeps them."""
+    rms = math.sqrt(np.square(clip, dtype=np.float64).mean()) / FULL_SCALE
+    return rms, hashlib.blake2b(clip.data, digest_size=16).hexdigest() if rms else ""
+
+
+def _facts(length: Sequence[int], measured: Sequence[tuple[float, str]]) -> ClipFacts:
+    return ClipFacts(
+        length=torch.tensor(length),
+        rms=torch.tensor([rms for rms, _ in measured]),
+        digests=tuple(digest for _, digest in measured),
+    )

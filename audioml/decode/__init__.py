@@ -1,0 +1,25 @@
+"""From an audio file to samples: bytes on the CPU, everything else on the device."""
+
+from audioml.decode.device import pcm_to_channels, pcm_to_waveform, to_int16
+from audioml.decode.layout import FULL_SCALE, DecodeError, PcmLayout
+from audioml.decode.payload import Payload, read_payload, scan_length
+from audioml.decode.recording import Recording, decode_clip, read_recording, thread_pool
+from audioml.decode.resampling import resample, resampled_length
+
+__all__ = [
+    "FULL_SCALE",
+    "DecodeError",
+    "Payload",
+    "PcmLayout",
+    "Recording",
+    "decode_clip",
+    "pcm_to_channels",
+    "pcm_to_waveform",
+    "read_payload",
+    "read_recording",
+    "resample",
+    "resampled_length",
+    "scan_length",
+    "thread_pool",
+    "to_int16",
+]

@@ -1,0 +1,64 @@
+"""From a file to its samples on the CPU."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from audioml.decode.device import pcm_to_channels, to_int16
+from audioml.decode.payload import read_payload
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a file holds.
+
+    Args:
+        waveform: Samples [time, channel], float32, full scale at 1.
+        sample_rate: The file's own rate [Hz].
+    """
+
+    waveform: NDArray[np.float32]
+    sample_rate: int
+
+
+def read_recording(path: Path, start_s: float = 0.0, end_s: float | None = None) -> Recording:
+    """Read a file, or a part of it, as it is.
+
+    Args:
+        path: WAV, FLAC, Ogg or MP3: whatever libsndfile reads.
+        start_s: First second to read.
+        end_s: Where to stop [s]; None for the end.
+
+    Returns:
+        The samples and their rate.
+
+    Raises:
+        DecodeError: As ``read_payload``.
+    """
+    payload = read_payload(path, start_s, end_s)
+    samples = pcm_to_channels(torch.from_numpy(payload.data), payload.layout)
+    return Recording(samples.numpy(), payload.layout.sample_rate)
+
+
+def decode_clip(
+    path: Path, sample_rate: int, start_s: float = 0.0, end_s: float | None = None
+) -> NDArray[np.int16]:
+    """Read a clip as mono int16 at ``sample_rate``; see ``read_payload`` and ``to_int16``."""
+    payload = read_payload(path, start_s, end_s)
+    samples: NDArray[np.int16] = to_int16(
+        torch.from_numpy(payload.data), payload.layout, sample_rate
+    ).numpy()
+    return samples
+
+
+def thread_pool(n_threads: int = 0) -> ThreadPoolExecutor:
+    """Make a pool for decoding; files are read, decoded and converted without the GIL.
+
+    Args:
+        n_threads: Threads, 0 for Python's choice by the number of cores.
+    """
+    return ThreadPoolExecutor(max_workers=n_threads or None, thread_name_prefix="decode")

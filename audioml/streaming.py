@@ -1,0 +1,213 @@
+"""Clips that fit no memory: decoded for every epoch anew, a few batches ahead of the one in use.
+
+Threads read the bytes of a batch's files (PCM as it is, compressed files decoded) into one buffer,
+pinned where there is a GPU. One copy takes it to the device, which converts, mixes and resamples.
+Buffers are used again, so memory is bounded by a few batches, whatever the size of the data set.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, TimeoutError, wait
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from audioml.clips import ClipFacts, ClipHeader, check_unchanged
+from audioml.datasets.manifest import DataError, Manifest
+from audioml.decode import DecodeError, read_payload, thread_pool, to_int16
+from audioml.frontend.recipe import Reading
+from audioml.store import GIB, ClipStore, Pad
+
+log = logging.getLogger("audioml")
+
+_N_AHEAD = 2  # batches that are read while another one is used
+_SLOW_S = 10.0  # a file that takes longer is named
+_ALIGNMENT = 16  # bytes; samples of every format can be read there
+
+
+class _Buffer:
+    """A batch's bytes on their way to the device.
+
+    Args:
+        n_bytes: Its size.
+        device: Where they are wanted.
+    """
+
+    def __init__(self, n_bytes: int, device: torch.device) -> None:
+        self.device = device
+        self.bytes = torch.empty(n_bytes, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        self._copied: torch.cuda.Event | None = None
+
+    def copy(self, n_bytes: int) -> Tensor:
+        """Take the first bytes to the device, without waiting for it; on a CPU they stay."""
+        if self.device.type == "cpu":
+            return self.bytes[:n_bytes]
+        on_device = self.bytes[:n_bytes].to(self.device, non_blocking=True)
+        self._copied = torch.cuda.Event()
+        self._copied.record(torch.cuda.current_stream(self.device))
+        return on_device
+
+    def wait(self) -> None:
+        """Wait until the bytes may be written again."""
+        if self._copied is not None:
+            self._copied.synchronize()
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A batch that is being read.
+
+    Args:
+        clips: Its clips, each once.
+        places: Where each one's bytes are in the buffer.
+        readings: What each one's thread is doing.
+        buffer: The buffer.
+    """
+
+    clips: list[int]
+    places: list[slice]
+    readings: list[Future[None]]
+    buffer: _Buffer
+
+
+class StreamingStore(ClipStore):
+    """Clips that are decoded when they are needed.
+
+    Args:
+        manifest: The clips.
+        headers: What their files' headers say.
+        clips: What decoding them once has told.
+        sample_rate: The wanted rate [Hz].
+        n_time: Samples a waveform.
+        pad: "zero" fills short clips with silence, "wrap" repeats them.
+        device: Where the samples are wanted.
+        n_threads: Threads that read, 0 for Python's choice.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        headers: Sequence[ClipHeader],
+        clips: ClipFacts,
+        *,
+        sample_rate: int,
+        n_time: int,
+        pad: Pad,
+        device: torch.device,
+        n_threads: int = 0,
+    ) -> None:
+        super().__init__(clips, n_time=n_time, pad=pad, place="stream", device=device)
+        self._manifest, self._headers, self._sample_rate = manifest, headers, sample_rate
+        self._pool = thread_pool(n_threads)
+        self._free: list[_Buffer] = []
+
+    def describe(self) -> str:
+        """Say where the clips are and how much is read in an epoch."""
+        size_gib = sum(header.n_bytes for header in self._headers) / GIB
+        return f"{len(self.length)} clips decoded as they are needed, {size_gib:.3f} GiB an epoch"
+
+    def read(
+        self, clip_index: Tensor, start: Tensor, batches: Sequence[slice], epoch: int | None = None
+    ) -> Generator[Reading]:
+        """Read batches of clips; see ``ClipStore``.
+
+        Raises:
+            DataError: If a file can't be read, or holds something else than when the run began.
+        """
+        clips = [clip_index[:, batch].unique() for batch in batches]  # in order, each once
+        reading = self._everything(clip_index, start, batches, clips)
+        waiting: deque[_Batch] = deque()
+        try:
+            for number, batch in enumerate(batches):
+                for some in clips[number + len(waiting) : number + _N_AHEAD + 1]:
+                    waiting.append(self._begin(some.tolist()))
+                samples = self._finish(waiting.popleft())
+                part = reading.part(batch)
+                yield Reading(samples, part.begin, part.length, part.period, part.start)
+        finally:
+            for batch_read in waiting:
+                self._abandon(batch_read)
+
+    def _everything(
+        self, clip_index: Tensor, start: Tensor, batches: Sequence[slice], clips: list[Tensor]
+    ) -> Reading:
+        """Say where each clip will be among its batch's samples, as far as it is known before."""
+        begin = torch.empty_like(clip_index)
+        for batch, some in zip(batches, clips, strict=True):
+            first = self.length[some].cumsum(0) - self.length[some]
+            begin[:, batch] = first[torch.searchsorted(some, clip_index[:, batch].contiguous())]
+        length, period = self.length[clip_index], self.period[clip_index]
+        where = (numbers.to(self.device) for numbers in (begin, length, period, start % period))
+        return Reading(torch.empty(0, dtype=torch.int16, device=self.device), *where)
+
+    def _begin(self, clips: list[int]) -> _Batch:
+        """Let the threads read a batch."""
+        places, end = [], 0
+        for clip in clips:
+            places.append(slice(end, end + self._headers[clip].n_bytes))
+            end = -(-places[-1].stop // _ALIGNMENT) * _ALIGNMENT
+        buffer = self._take_buffer(end)
+        bytes_read = buffer.bytes.numpy()
+        readings = [
+            self._pool.submit(self._read_clip, clip, bytes_read[place])
+            for clip, place in zip(clips, places, strict=True)
+        ]
+        return _Batch(clips, places, readings, buffer)
+
+    def _read_clip(self, clip: int, out: NDArray[np.uint8]) -> None:
+        """Read a clip's bytes, in a thread."""
+        header, c = self._headers[clip], self._manifest.clips[clip]
+
+        def allocate(n_bytes: int) -> NDArray[np.uint8]:
+            return out if n_bytes == len(out) else np.empty(n_bytes, dtype=np.uint8)
+
+        payload = read_payload(c.path, c.start_s, c.end_s, allocate)
+        check_unchanged(c, header, payload.layout, len(payload.data))
+
+    def _finish(self, batch: _Batch) -> Tensor:
+        """Wait for a batch and convert it.
+
+        Returns:
+            Its clips one after another [sample], int16, on the device.
+        """
+        try:
+            for clip, reading in zip(batch.clips, batch.readings, strict=True):
+                self._wait_for(clip, reading)
+            data = batch.buffer.copy(batch.places[-1].stop)
+            layouts = [self._headers[clip].layout for clip in batch.clips]
+            parts = zip(batch.places, layouts, strict=True)
+            return torch.cat([to_int16(data[p], layout, self._sample_rate) for p, layout in parts])
+        finally:
+            self._abandon(batch)
+
+    def _wait_for(self, clip: int, reading: Future[None]) -> None:
+        """Wait for a clip's bytes; a slow file is named, a bad one ends the run."""
+        waited_s = 0.0
+        while True:
+            try:
+                return reading.result(timeout=_SLOW_S)
+            except TimeoutError:
+                waited_s += _SLOW_S
+                path = self._manifest.clips[clip].path
+                log.warning("slow      %s: still reading after %.0f s", path, waited_s)
+            except DecodeError as error:
+                raise DataError(f"{self._manifest.describe(clip)}: {error}") from error
+
+    def _abandon(self, batch: _Batch) -> None:
+        """Let a batch's buffer be used again once nothing writes to it any more."""
+        for reading in batch.readings:
+            reading.cancel()
+        wait(batch.readings)
+        self._free.append(batch.buffer)
+
+    def _take_buffer(self, n_bytes: int) -> _Buffer:
+        """Get a buffer of at least this size; the threads may write to it."""
+        buffer = self._free.pop() if self._free else None
+        if buffer is None or len(buffer.bytes) < n_bytes:
+            return _Buffer(n_bytes, self.device)
+        buffer.wait()
+        return buffer

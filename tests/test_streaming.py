@@ -1,0 +1,155 @@
+import logging
+import time
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from files import manifest_of
+
+from audioml import streaming
+from audioml.augment import Augment
+from audioml.clips import decode_all, measure_all, scan_headers
+from audioml.config import AugmentConfig, MixupConfig
+from audioml.datasets.manifest import DataError
+from audioml.decode import read_payload
+from audioml.frontend import LogMel
+from audioml.loader import Loader
+from audioml.store import WaveformStore
+from audioml.streaming import StreamingStore
+
+CPU = torch.device("cpu")
+RATE, N_TIME, N_CLIPS = 8000, 2000, 23
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    """Short clips in several formats, rates and numbers of channels."""
+    folder, g = tmp_path_factory.mktemp("clips"), np.random.default_rng(0)
+    kinds = [
+        (".wav", 8000, 1, "PCM_16"),
+        (".wav", 16_000, 2, "PCM_24"),
+        (".wav", 11_025, 1, "FLOAT"),
+        (".flac", 8000, 2, "PCM_16"),
+        (".ogg", 16_000, 1, "VORBIS"),
+    ]
+    names = []
+    for number in range(N_CLIPS):
+        suffix, rate, n_channels, subtype = kinds[number % len(kinds)]
+        samples = 0.2 * g.standard_normal((g.integers(rate // 8, rate // 2), n_channels))
+        names.append(f"{number}{suffix}")
+        soundfile.write(folder / names[-1], samples.clip(-1, 1), rate, subtype=subtype)
+    return manifest_of(folder, names)
+
+
+def make_stores(manifest, *, device=CPU, place="host", pad="zero", n_threads=3):
+    """The same clips, streamed and resident."""
+    headers = scan_headers(manifest)
+    shape = {"n_time": N_TIME, "pad": pad, "device": device}
+    facts = measure_all(manifest, headers, RATE)
+    streamed = StreamingStore(
+        manifest, headers, facts, sample_rate=RATE, n_threads=n_threads, **shape
+    )
+    return streamed, WaveformStore(decode_all(manifest, headers, RATE), place=place, **shape)
+
+
+def make_loader(store, batch_size=5, augment=True):
+    config = AugmentConfig(mixup=MixupConfig(probability=0.5))
+    changes = Augment(config, sample_rate=RATE, n_time=N_TIME, seed=0)
+    frontend = LogMel(
+        sample_rate=RATE, n_fft=256, win_length=256, hop_length=128, n_mels=24, max_semitones=2
+    )
+    return Loader(
+        store=store,
+        frontend=frontend.to(store.device),
+        clip_index=torch.arange(N_CLIPS),
+        targets=torch.arange(N_CLIPS) % 3,
+        n_classes=3,
+        batch_size=batch_size,
+        augment=changes.to(store.device) if augment else None,
+    )
+
+
+@pytest.mark.parametrize("augment", [True, False])
+@pytest.mark.parametrize("pad", ["zero", "wrap"])
+def test_streamed_batches_equal_resident_ones(manifest, augment, pad):
+    streamed, resident = (make_loader(s, augment=augment) for s in make_stores(manifest, pad=pad))
+    for epoch in (0, 1):
+        pairs = zip(streamed.epoch(epoch), resident.epoch(epoch), strict=True)
+        for ours, expected in pairs:
+            assert torch.equal(ours.clip_index, expected.clip_index)
+            assert torch.equal(ours.target, expected.target)
+            torch.testing.assert_close(ours.log_mel, expected.log_mel, atol=1e-4, rtol=0)
+
+
+def test_an_epoch_goes_on_where_it_was_left(manifest):
+    loader = make_loader(make_stores(manifest)[0])
+    whole = [batch.clip_index for batch in loader.epoch(3)]
+    rest = [batch.clip_index for batch in loader.epoch(3, first_step=2)]
+    assert [index.tolist() for index in rest] == [index.tolist() for index in whole[2:]]
+
+
+def test_buffers_are_used_again(manifest):
+    store, _ = make_stores(manifest)
+    loader = make_loader(store)
+    for epoch in range(5):
+        list(loader.epoch(epoch))
+        next(loader.epoch(epoch))  # and left
+    assert 0 < len(store._free) <= streaming._N_AHEAD + 1
+
+
+def test_files_are_read_a_few_batches_ahead_and_no_more(manifest, monkeypatch):
+    store, _ = make_stores(manifest)
+    read = set()
+    read_clip = store._read_clip
+    monkeypatch.setattr(
+        store, "_read_clip", lambda clip, out: (read.add(clip), read_clip(clip, out))
+    )
+    index = torch.arange(N_CLIPS)[None]
+    batches = [slice(k, k + 2) for k in range(0, N_CLIPS - 1, 2)]
+    readings = store.read(index, torch.zeros_like(index), batches)
+    next(readings)
+    store._pool.submit(lambda: None).result()
+    assert len(read) <= 2 * (streaming._N_AHEAD + 1)
+    readings.close()
+
+
+def test_a_file_that_fails_in_the_middle_names_itself(manifest, tmp_path):
+    names = [f"{number}.wav" for number in range(6)]
+    for name in names:
+        soundfile.write(tmp_path / name, np.full(1000, 0.1), RATE)
+    store, _ = make_stores(manifest_of(tmp_path, names))
+    (tmp_path / "3.wav").unlink()
+    soundfile.write(tmp_path / "4.wav", np.full(500, 0.1), RATE)
+    index = torch.arange(6)[None]
+    readings = store.read(index, torch.zeros_like(index), [slice(0, 3), slice(3, 4), slice(4, 6)])
+    next(readings)
+    with pytest.raises(DataError, match=r"row 4 \(3\.wav\): .*No such file"):
+        next(readings)
+    with pytest.raises(DataError, match=r"row 5 \(4\.wav\): .*changed while the program ran"):
+        list(store.read(index[:, 4:], torch.zeros_like(index[:, 4:]), [slice(None)]))
+
+
+def test_a_slow_file_names_itself(manifest, monkeypatch, caplog):
+    store, _ = make_stores(manifest)
+
+    def read_slowly(*arguments):
+        time.sleep(0.3)
+        return read_payload(*arguments)
+
+    monkeypatch.setattr(streaming, "read_payload", read_slowly)
+    monkeypatch.setattr(streaming, "_SLOW_S", 0.05)
+    index = torch.tensor([[7]])
+    with caplog.at_level(logging.WARNING):
+        (reading,) = store.read(index, torch.zeros_like(index), [slice(None)])
+    assert len(reading.samples) == store.length[7]
+    assert f"{manifest.clips[7].path}: still reading after" in caplog.text
+
+
+@pytest.mark.gpu
+def test_streamed_cuda_batches_equal_resident_ones(manifest):
+    stores = make_stores(manifest, device=torch.device("cuda"), place="device")
+    streamed, resident = (make_loader(store) for store in stores)
+    for epoch in range(3):
+        for ours, expected in zip(streamed.epoch(epoch), resident.epoch(epoch), strict=True):
+            torch.testing.assert_close(ours.log_mel, expected.log_mel, atol=0.02, rtol=0)
