@@ -186,6 +186,7 @@ class AugmentConfig:
     gain: GainConfig = field(default_factory=GainConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
     mixup: MixupConfig = field(default_factory=MixupConfig)
+    extra: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

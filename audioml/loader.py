@@ -127,7 +127,7 @@ class Loader:
         self._begin_wait()
         plan = self._plan_epoch(epoch)
         batches = [self._batch(step) for step in range(first_step, last + 1)]
-        making = self._make(plan, batches)
+        making = self._make(plan, batches, epoch if self.augment is not None else None)
         following: _Prepared | None = self._prepare(making)
         try:
             while following is not None:
@@ -235,9 +235,9 @@ class Loader:
             ready.record(self._stream)
         return None if batch is None else (batch, ready)
 
-    def _make(self, plan: _Plan, batches: list[slice]) -> Generator[Batch]:
+    def _make(self, plan: _Plan, batches: list[slice], epoch: int | None) -> Generator[Batch]:
         """Read, change and transform one batch after the other."""
-        with closing(self.store.read(plan.clip_index, plan.start, batches)) as readings:
+        with closing(self.store.read(plan.clip_index, plan.start, batches, epoch)) as readings:
             for part, reading in zip(batches, readings, strict=True):
                 log_mel = self.frontend.render(reading, plan.recipe.part(part), self.store.n_time)
                 clip_index, *partner = plan.index[:, part]

@@ -21,6 +21,7 @@ from audioml.clips import (
 from audioml.config import ConfigError, RunConfig
 from audioml.datasets import load_manifest
 from audioml.datasets.manifest import Manifest
+from audioml.effects import Effects
 from audioml.frontend import LogMel, choose_kind
 from audioml.loader import Loader, training_statistics
 from audioml.models import MODELS
@@ -29,6 +30,8 @@ from audioml.store import ClipStore, Place, WaveformStore, choose_place
 from audioml.streaming import StreamingStore
 
 log = logging.getLogger("audioml")
+
+_N_TIMED = 4  # clips that effects are timed on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,8 +111,11 @@ def prepare(config: RunConfig, device: torch.device) -> Experiment:
     audit = audit_split(manifest, split, clips.digests)
     log.info("audit     %s", audit.text().replace("\n", "\n          "))
     audit.raise_on_leak()
-    store = _make_store(config, device, manifest, headers, clips, place)
+    effects = _make_effects(config, place)
+    store = _make_store(config, device, manifest, headers, clips, place, effects)
     log.info("store     %s", store.describe())
+    if effects is not None:
+        _log_cost(effects, store, split)
     return _build(config, device, manifest, split, audit, store)
 
 
@@ -120,6 +126,7 @@ def _make_store(
     headers: Sequence[ClipHeader],
     clips: ClipFacts,
     place: Place,
+    effects: Effects | None,
 ) -> ClipStore:
     """Make the store of clips that are decoded, or will be."""
     audio = config.audio
@@ -135,6 +142,34 @@ def _make_store(
         pad=audio.pad,
         device=device,
         n_threads=audio.decode_threads,
+        effects=effects,
+    )
+
+
+def _make_effects(config: RunConfig, place: Place) -> Effects | None:
+    """Make what ``augment.extra`` asks for."""
+    if not config.augment.extra:
+        return None
+    if place != "stream":
+        raise ConfigError(
+            f"augment.extra changes clips while they are decoded, and audio.store={place} decodes "
+            "them once; set audio.store=stream"
+        )
+    return Effects(
+        config.augment.extra, sample_rate=config.audio.sample_rate, seed=config.train.seed
+    )
+
+
+def _log_cost(effects: Effects, store: ClipStore, split: Split) -> None:
+    """Say what effects cost, measured on a few clips."""
+    clip_index = torch.from_numpy(split.train[:_N_TIMED])
+    waveforms = store.gather(clip_index, torch.zeros_like(clip_index)).cpu().numpy()
+    cost_s = effects.cost_s(list(waveforms))
+    log.info(
+        "extra     %s: %.1f ms a clip on the CPU, one at a time: at most %.0f clips/s",
+        ", ".join(effects.names),
+        1000 * cost_s,
+        1 / cost_s,
     )
 
 

@@ -33,6 +33,7 @@ class Stream(IntEnum):
     MASK_PLACE = 11
     VARIANT = 12
     DROPOUT = 13
+    EFFECTS = 14
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:

@@ -18,9 +18,18 @@ from torch import Tensor
 
 from audioml.clips import ClipFacts, ClipHeader, check_unchanged
 from audioml.datasets.manifest import DataError, Manifest
-from audioml.decode import DecodeError, read_payload, thread_pool, to_int16
+from audioml.decode import (
+    FULL_SCALE,
+    DecodeError,
+    PcmLayout,
+    read_payload,
+    thread_pool,
+    to_int16,
+)
+from audioml.effects import Effects
 from audioml.frontend.recipe import Reading
 from audioml.store import GIB, ClipStore, Pad
+from audioml.threads import one_thread_an_operation
 
 log = logging.getLogger("audioml")
 
@@ -63,12 +72,14 @@ class _Batch:
 
     Args:
         clips: Its clips, each once.
-        places: Where each one's bytes are in the buffer.
+        layouts: How each one's samples are laid out in the buffer.
+        places: Where they are in it [byte].
         readings: What each one's thread is doing.
         buffer: The buffer.
     """
 
     clips: list[int]
+    layouts: list[PcmLayout]
     places: list[slice]
     readings: list[Future[None]]
     buffer: _Buffer
@@ -86,6 +97,7 @@ class StreamingStore(ClipStore):
         pad: "zero" fills short clips with silence, "wrap" repeats them.
         device: Where the samples are wanted.
         n_threads: Threads that read, 0 for Python's choice.
+        effects: What is done to clips that train, in the threads; None for nothing.
     """
 
     def __init__(
@@ -99,10 +111,12 @@ class StreamingStore(ClipStore):
         pad: Pad,
         device: torch.device,
         n_threads: int = 0,
+        effects: Effects | None = None,
     ) -> None:
         super().__init__(clips, n_time=n_time, pad=pad, place="stream", device=device)
-        self._manifest, self._headers, self._sample_rate = manifest, headers, sample_rate
-        self._pool = thread_pool(n_threads)
+        self._manifest, self._headers = manifest, headers
+        self._stored_layout = PcmLayout("s16", 1, sample_rate)
+        self._pool, self._effects = thread_pool(n_threads), effects
         self._free: list[_Buffer] = []
 
     def describe(self) -> str:
@@ -124,7 +138,7 @@ class StreamingStore(ClipStore):
         try:
             for number, batch in enumerate(batches):
                 for some in clips[number + len(waiting) : number + _N_AHEAD + 1]:
-                    waiting.append(self._begin(some.tolist()))
+                    waiting.append(self._begin(some.tolist(), epoch))
                 samples = self._finish(waiting.popleft())
                 part = reading.part(batch)
                 yield Reading(samples, part.begin, part.length, part.period, part.start)
@@ -144,21 +158,25 @@ class StreamingStore(ClipStore):
         where = (numbers.to(self.device) for numbers in (begin, length, period, start % period))
         return Reading(torch.empty(0, dtype=torch.int16, device=self.device), *where)
 
-    def _begin(self, clips: list[int]) -> _Batch:
+    def _begin(self, clips: list[int], epoch: int | None) -> _Batch:
         """Let the threads read a batch."""
-        places, end = [], 0
+        layouts, places, end = [], [], 0
         for clip in clips:
-            places.append(slice(end, end + self._headers[clip].n_bytes))
+            header = self._headers[clip]
+            if self._effects is not None and epoch is not None:  # are done to samples as stored
+                header = ClipHeader(self._stored_layout, int(self.length[clip]))
+            layouts.append(header.layout)
+            places.append(slice(end, end + header.n_bytes))
             end = -(-places[-1].stop // _ALIGNMENT) * _ALIGNMENT
         buffer = self._take_buffer(end)
         bytes_read = buffer.bytes.numpy()
         readings = [
-            self._pool.submit(self._read_clip, clip, bytes_read[place])
+            self._pool.submit(self._read_clip, clip, epoch, bytes_read[place])
             for clip, place in zip(clips, places, strict=True)
         ]
-        return _Batch(clips, places, readings, buffer)
+        return _Batch(clips, layouts, places, readings, buffer)
 
-    def _read_clip(self, clip: int, out: NDArray[np.uint8]) -> None:
+    def _read_clip(self, clip: int, epoch: int | None, out: NDArray[np.uint8]) -> None:
         """Read a clip's bytes, in a thread."""
         header, c = self._headers[clip], self._manifest.clips[clip]
 
@@ -167,6 +185,12 @@ class StreamingStore(ClipStore):
 
         payload = read_payload(c.path, c.start_s, c.end_s, allocate)
         check_unchanged(c, header, payload.layout, len(payload.data))
+        if self._effects is not None and epoch is not None:
+            data = torch.from_numpy(payload.data)
+            samples = to_int16(data, payload.layout, self._stored_layout.sample_rate)
+            changed = self._effects((samples / FULL_SCALE).numpy(), epoch, clip)
+            scaled = np.rint(changed * FULL_SCALE).clip(-FULL_SCALE, FULL_SCALE - 1)
+            out[:] = scaled.astype("<i2").view(np.uint8)
 
     def _finish(self, batch: _Batch) -> Tensor:
         """Wait for a batch and convert it.
@@ -178,9 +202,10 @@ class StreamingStore(ClipStore):
             for clip, reading in zip(batch.clips, batch.readings, strict=True):
                 self._wait_for(clip, reading)
             data = batch.buffer.copy(batch.places[-1].stop)
-            layouts = [self._headers[clip].layout for clip in batch.clips]
-            parts = zip(batch.places, layouts, strict=True)
-            return torch.cat([to_int16(data[p], layout, self._sample_rate) for p, layout in parts])
+            rate = self._stored_layout.sample_rate
+            with one_thread_an_operation():  # of the reading threads' cores
+                parts = zip(batch.places, batch.layouts, strict=True)
+                return torch.cat([to_int16(data[place], layout, rate) for place, layout in parts])
         finally:
             self._abandon(batch)
 

@@ -13,6 +13,7 @@ from audioml.clips import decode_all, measure_all, scan_headers
 from audioml.config import AugmentConfig, MixupConfig
 from audioml.datasets.manifest import DataError
 from audioml.decode import read_payload
+from audioml.effects import Effects
 from audioml.frontend import LogMel
 from audioml.loader import Loader
 from audioml.store import WaveformStore
@@ -42,13 +43,13 @@ def manifest(tmp_path_factory):
     return manifest_of(folder, names)
 
 
-def make_stores(manifest, *, device=CPU, place="host", pad="zero", n_threads=3):
+def make_stores(manifest, *, device=CPU, place="host", pad="zero", n_threads=3, effects=None):
     """The same clips, streamed and resident."""
     headers = scan_headers(manifest)
     shape = {"n_time": N_TIME, "pad": pad, "device": device}
     facts = measure_all(manifest, headers, RATE)
     streamed = StreamingStore(
-        manifest, headers, facts, sample_rate=RATE, n_threads=n_threads, **shape
+        manifest, headers, facts, sample_rate=RATE, n_threads=n_threads, effects=effects, **shape
     )
     return streamed, WaveformStore(decode_all(manifest, headers, RATE), place=place, **shape)
 
@@ -100,11 +101,13 @@ def test_buffers_are_used_again(manifest):
 
 def test_files_are_read_a_few_batches_ahead_and_no_more(manifest, monkeypatch):
     store, _ = make_stores(manifest)
-    read = set()
-    read_clip = store._read_clip
-    monkeypatch.setattr(
-        store, "_read_clip", lambda clip, out: (read.add(clip), read_clip(clip, out))
-    )
+    read, read_clip = [], store._read_clip
+
+    def noted(clip, epoch, out):
+        read.append(clip)
+        read_clip(clip, epoch, out)
+
+    monkeypatch.setattr(store, "_read_clip", noted)
     index = torch.arange(N_CLIPS)[None]
     batches = [slice(k, k + 2) for k in range(0, N_CLIPS - 1, 2)]
     readings = store.read(index, torch.zeros_like(index), batches)
@@ -144,6 +147,36 @@ def test_a_slow_file_names_itself(manifest, monkeypatch, caplog):
         (reading,) = store.read(index, torch.zeros_like(index), [slice(None)])
     assert len(reading.samples) == store.length[7]
     assert f"{manifest.clips[7].path}: still reading after" in caplog.text
+
+
+def test_effects_change_clips_that_train_and_no_others(manifest):
+    gain = [{"name": "Gain", "min_gain_db": -20.0, "max_gain_db": -20.0, "p": 1.0}]
+    store, _ = make_stores(manifest, effects=Effects(gain, sample_rate=RATE, seed=0))
+    index = torch.arange(N_CLIPS)[None]
+    plain, changed = (
+        next(store.read(index, torch.zeros_like(index), [slice(None)], epoch)).samples.float()
+        for epoch in (None, 0)
+    )
+    assert (changed - 0.1 * plain).abs().max() <= 0.51
+    batches = [next(make_loader(store, augment=augment).epoch(0)) for augment in (True, False)]
+    levels_db = [batch.log_mel.mean() for batch in batches]
+    assert levels_db[0] < levels_db[1] - 10
+
+
+def test_effects_are_functions_of_seed_epoch_and_clip(manifest):
+    noise = [{"name": "AddGaussianSNR", "p": 0.7}, {"name": "TimeStretch", "p": 0.5}]
+    orders = [1, 5], [23, 2]
+    by_epoch = {}
+    for batch_size, n_threads in orders:
+        effects = Effects(noise, sample_rate=RATE, seed=0)
+        store, _ = make_stores(manifest, n_threads=n_threads, effects=effects)
+        index = torch.arange(N_CLIPS)[None]
+        batches = [slice(k, k + batch_size) for k in range(0, N_CLIPS, batch_size)]
+        for epoch in (0, 1):
+            readings = store.read(index, torch.zeros_like(index), batches, epoch)
+            samples = torch.cat([reading.samples for reading in readings])
+            assert torch.equal(by_epoch.setdefault(epoch, samples), samples)
+    assert not torch.equal(by_epoch[0], by_epoch[1])
 
 
 @pytest.mark.gpu

@@ -236,6 +236,22 @@ def test_half_precision_needs_a_model_for_it(tiny, tmp_path, capsys):
     assert "set train.amp=bf16 or frontend.dtype=float32" in capsys.readouterr().err
 
 
+def test_effects_need_streaming(tiny, tmp_path, capsys):
+    gain = "augment.extra=[{name: Gain, p: 1.0}]"
+    assert train(tiny, tmp_path / "resident", gain) == 2
+    assert "set audio.store=stream" in capsys.readouterr().err
+    assert train(tiny, tmp_path / "streamed", gain, "audio.store=stream") == 0
+    log = (tmp_path / "streamed" / "log.txt").read_text()
+    assert re.search(r"extra     Gain: [0-9.]+ ms a clip on the CPU", log)
+    assert "clips decoded as they are needed" in log
+
+
+def test_a_streamed_run_equals_a_resident_one(tiny, tmp_path):
+    assert train(tiny, tmp_path / "resident") == 0
+    assert train(tiny, tmp_path / "streamed", "audio.store=stream") == 0
+    assert losses(tmp_path / "streamed") == losses(tmp_path / "resident")
+
+
 def test_triton_needs_cuda(tiny, tmp_path, capsys):
     assert train(tiny, tmp_path / "run", "frontend.kind=triton") == 2
     assert "frontend.kind=triton needs a CUDA device, got cpu" in capsys.readouterr().err
