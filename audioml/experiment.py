@@ -74,6 +74,7 @@ class _Run:
             optim=experiment.config.optim,
             train=experiment.config.train,
             on_epoch=self._on_epoch,
+            on_progress=lambda step, figures: self.tracker.log_progress(step, figures),
         )
         self.commit = describe_commit()
         if is_new:
@@ -182,6 +183,10 @@ class _Run:
             "epochs": p.epoch,
             "best_epoch": p.best_epoch or None,
             "clips_per_s": p.epoch * len(x.split.train) / p.train_s,
+            "times_real_time": p.epoch
+            * len(x.split.train)
+            * self.trainer.loader.clip_s
+            / p.train_s,
             "data_wait": p.wait_s / p.train_s,
             "train_time_s": p.train_s,
             "peak_memory_gib": peak_memory_gib(x.device),

@@ -1,6 +1,7 @@
 """Batches of log-mels, made on the device while the model is busy with the one before."""
 
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -67,8 +68,8 @@ class Loader:
     Without, they come in order, each as it is.
 
     On CUDA one side stream makes batch k + 1 while the model works on batch k. The two wait for
-    each other: the model for its batch, the stream for the model's step before it may reuse
-    memory which that step reads.
+    each other: the model for its batch, the stream for the model's step on batch k - 1 before it
+    may reuse memory which that step reads.
 
     Args:
         store: The clips.
@@ -102,8 +103,14 @@ class Loader:
         self.device = store.device
         self._one_hot = F.one_hot(targets, n_classes).float().to(self.device)
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        self._waits: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._waits: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
+        self._idle: torch.cuda.Event | None = None
         self._wait_s = 0.0
+
+    @property
+    def clip_s(self) -> float:
+        """Length of a clip as models get it [s]."""
+        return self.store.n_time / self.frontend.sample_rate
 
     def __len__(self) -> int:
         """Batches an epoch; a single clip left over joins the last one, for batch norm's sake."""
@@ -120,7 +127,8 @@ class Loader:
         Yields:
             Batches on the device, safe to read on the stream that is current.
         """
-        self._wait_s, self._waits = 0.0, []
+        self._wait_s = 0.0
+        self._waits.clear()
         last = len(self) - 1
         if first_step > last:
             return
@@ -128,48 +136,61 @@ class Loader:
         plan = self._plan_epoch(epoch)
         batches = [self._batch(step) for step in range(first_step, last + 1)]
         making = self._make(plan, batches, epoch if self.augment is not None else None)
-        following: _Prepared | None = self._prepare(making)
+        prepared = self._prepare(making, self._record())
         try:
-            while following is not None:
-                batch, ready = following
-                following = self._prepare(making)
-                self._end_wait(ready)
+            while prepared is not None:
+                batch, ready = prepared
+                begun = self._end_wait(ready)
                 yield batch
-                if following is not None:
-                    self._begin_wait()
+                self._begin_wait()
+                prepared = self._prepare(making, begun)
+            self._end_wait(None)
         finally:
             making.close()
             if self._stream is not None:  # the plan's memory may go once nothing reads it
                 torch.cuda.current_stream(self.device).wait_stream(self._stream)
 
-    def wait_s(self) -> float:
+    def wait_s(self, *, is_over: bool = True) -> float:
         """Return the time that the latest epoch's consumer waited for its batches [s].
 
         On a CPU that is the time it takes to make them. On CUDA it is the time between the end of
-        the consumer's work on a batch and the start of its work on the next; this synchronises.
+        the consumer's work on a batch and the start of its work on the next.
+
+        Args:
+            is_over: Whether the epoch is over: on CUDA this waits for all of its work. Else the
+                waits that the device has behind it are counted, and nothing is waited for.
         """
-        if self._stream is None:
-            return self._wait_s
-        torch.cuda.current_stream(self.device).synchronize()
-        return sum(float(begin.elapsed_time(end)) for begin, end in self._waits) / 1000.0
+        if self._stream is not None and is_over:
+            torch.cuda.current_stream(self.device).synchronize()
+        while self._waits and self._waits[0][1].query():
+            begin, end = self._waits.popleft()
+            self._wait_s += float(begin.elapsed_time(end)) / 1000.0
+        return self._wait_s
 
     def _begin_wait(self) -> None:
         """Note that the consumer has nothing left to do."""
         if self._stream is None:
             self._wait_s -= time.perf_counter()
-            return
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record(torch.cuda.current_stream(self.device))
-        self._waits.append((begin, end))
+        self._idle = self._record()
 
-    def _end_wait(self, ready: torch.cuda.Event | None) -> None:
-        """Make the consumer's stream wait for a batch, and note when it can go on."""
-        if ready is None:
+    def _end_wait(self, ready: torch.cuda.Event | None) -> torch.cuda.Event | None:
+        """Make the consumer's stream wait for a batch; returns when it can go on."""
+        if self._stream is None:
             self._wait_s += time.perf_counter()
-            return
-        consumer = torch.cuda.current_stream(self.device)
-        consumer.wait_event(ready)
-        self._waits[-1][1].record(consumer)
+        if ready is not None:
+            torch.cuda.current_stream(self.device).wait_event(ready)
+        busy = self._record()
+        if self._idle is not None and busy is not None:
+            self._waits.append((self._idle, busy))
+        return busy
+
+    def _record(self) -> torch.cuda.Event | None:
+        """Mark where the consumer's stream is."""
+        if self._stream is None:
+            return None
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event
 
     def _batch(self, step: int) -> slice:
         """Say which of an epoch's clips a step works on."""
@@ -223,12 +244,17 @@ class Loader:
         place = uniform(self.seed, epoch, clip_index, Stream.CROP)[:, 0]
         return self.store.crop_start(clip_index, place)
 
-    def _prepare(self, making: Iterator[Batch]) -> _Prepared | None:
-        """Make the next batch, on CUDA on the side stream and without waiting for it."""
-        if self._stream is None:
+    def _prepare(self, making: Iterator[Batch], begun: torch.cuda.Event | None) -> _Prepared | None:
+        """Make the next batch.
+
+        On CUDA that happens on the side stream, beside the step that the consumer has just
+        launched, and is not waited for. The memory it takes may be that of the batch before, so it
+        waits for all up to ``begun``, where that step begins.
+        """
+        if self._stream is None or begun is None:
             batch = next(making, None)
             return None if batch is None else (batch, None)
-        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        self._stream.wait_event(begun)
         with torch.cuda.stream(self._stream):
             batch = next(making, None)
             ready = torch.cuda.Event()

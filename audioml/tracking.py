@@ -20,6 +20,7 @@ _SCALARS = {
     "val_macro_f1": "f1/val",
     "lr": "optim/lr",
     "clips_per_s": "throughput/clips_per_s",
+    "times_real_time": "throughput/times_real_time",
     "data_wait": "throughput/data_wait",
 }
 
@@ -41,6 +42,11 @@ class Tracker:
         for name, tag in _SCALARS.items():
             if name in row:
                 self._writer.add_scalar(tag, row[name], int(row["epoch"]))
+
+    def log_progress(self, step: int, figures: Mapping[str, float]) -> None:
+        """Add the throughput of an epoch that is running, by the steps done."""
+        for name, value in figures.items():
+            self._writer.add_scalar(f"live/{name}", value, step)
 
     def log_figure(self, tag: str, figure: Figure, epoch: int) -> None:
         """Add a picture; the figure stays usable."""

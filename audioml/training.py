@@ -24,6 +24,8 @@ from audioml.rng import Stream, random_words
 
 log = logging.getLogger("audioml")
 
+_SHOWN_EVERY_S = 2.0  # the throughput, while an epoch is running
+
 
 class TrainingError(RuntimeError):
     """Training that can't go on; the message says where and what to change."""
@@ -99,6 +101,7 @@ class Trainer:
         optim: Optimizer and schedule.
         train: Epochs, precision, patience.
         on_epoch: Called after every epoch, with the epoch's figures and whether it is the best.
+        on_progress: Called every few seconds with the number of steps done and the throughput.
     """
 
     def __init__(
@@ -110,9 +113,11 @@ class Trainer:
         optim: OptimConfig,
         train: TrainConfig,
         on_epoch: Callable[[dict[str, float], bool], None],
+        on_progress: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
     ) -> None:
         self.loader, self.val_loader = loader, val_loader
-        self.optim, self.train, self.on_epoch = optim, train, on_epoch
+        self.optim, self.train = optim, train
+        self.on_epoch, self.on_progress = on_epoch, on_progress
         self.device = loader.device
         self.memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
         self.model = model.to(memory_format=self.memory_format)
@@ -168,13 +173,19 @@ class Trainer:
 
     def _train_epoch(self, bar: "tqdm[Any]") -> None:
         """Run the epoch's remaining steps; sums stay on the device until its end."""
-        p, begin = self.progress, time.perf_counter()
+        p, begin, n_clips = self.progress, time.perf_counter(), 0
+        shown = begin
         sums = torch.tensor([p.loss_sum, p.n_right], dtype=torch.float64, device=self.device)
         self.model.train()
         for batch in self.loader.epoch(p.epoch, first_step=p.step):
             sums += self._train_step(batch)
             p.step += 1
+            n_clips += len(batch.clip_index)
             bar.update(len(batch.clip_index))
+            if time.perf_counter() - shown > _SHOWN_EVERY_S:
+                shown = time.perf_counter()
+                wait_s = self.loader.wait_s(is_over=False)
+                self._show_throughput(bar, n_clips, shown - begin, wait_s)
             if self._stop_requested:
                 break
         p.loss_sum, p.n_right = sums.tolist()
@@ -187,6 +198,22 @@ class Trainer:
             )
         if self._stop_requested:
             raise Interrupted(f"stopped in epoch {p.epoch + 1} after step {p.step}")
+
+    def _show_throughput(
+        self, bar: "tqdm[Any]", n_clips: int, elapsed_s: float, wait_s: float
+    ) -> None:
+        figures = self._throughput(n_clips, elapsed_s, wait_s)
+        bar.set_postfix_str(describe_throughput(figures), refresh=False)
+        p = self.progress
+        self.on_progress(p.epoch * len(self.loader) + p.step, figures)
+
+    def _throughput(self, n_clips: int, elapsed_s: float, wait_s: float) -> dict[str, float]:
+        """Give clips a second, seconds of sound a second, and the share spent waiting for data."""
+        return {
+            "clips_per_s": n_clips / elapsed_s,
+            "times_real_time": n_clips * self.loader.clip_s / elapsed_s,
+            "data_wait": wait_s / elapsed_s,
+        }
 
     def _train_step(self, batch: Batch) -> Tensor:
         """Do one optimizer step.
@@ -238,7 +265,7 @@ class Trainer:
             score = (figures["accuracy"], -figures["loss"])
             if score > p.best_score:
                 is_best, p.best_score, p.best_epoch = True, score, p.epoch + 1
-        row |= {"clips_per_s": n_clips / p.epoch_s, "data_wait": p.epoch_wait_s / p.epoch_s}
+        row |= self._throughput(n_clips, p.epoch_s, p.epoch_wait_s)
         p.train_s, p.wait_s = p.train_s + p.epoch_s, p.wait_s + p.epoch_wait_s
         p.epoch, p.step = p.epoch + 1, 0
         p.loss_sum = p.n_right = p.epoch_s = p.epoch_wait_s = 0.0
@@ -308,5 +335,12 @@ def describe_epoch(row: dict[str, float], n_epochs: int, is_best: bool) -> str:
     parts = [f"epoch {row['epoch']:>3}/{n_epochs}", f"loss {row['train_loss']:.3f}"]
     if "val_accuracy" in row:
         parts.append(f"validation {row['val_accuracy']:.1%}, loss {row['val_loss']:.3f}")
-    parts.append(f"{row['clips_per_s']:.0f} clips/s, waiting {row['data_wait']:.0%}")
-    return "  ".join(parts) + ("  best" if is_best else "")
+    return "  ".join([*parts, describe_throughput(row)]) + ("  best" if is_best else "")
+
+
+def describe_throughput(figures: dict[str, float]) -> str:
+    """Write throughput for people."""
+    return (
+        f"{figures['clips_per_s']:.0f} clips/s ({figures['times_real_time']:.0f} x real time), "
+        f"data wait {figures['data_wait']:.1%}"
+    )

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from audioml import training
 from audioml.config import OptimConfig, TrainConfig
 from audioml.loader import Batch
 from audioml.training import Interrupted, Trainer, TrainingError, lr_factor
@@ -18,7 +19,7 @@ class Toy:
     """A loader of made-up log-mels: each batch is a function of the epoch and step."""
 
     def __init__(self, n_batches=5, bad=False):
-        self.device, self.batch_size = torch.device("cpu"), 4
+        self.device, self.batch_size, self.clip_s = torch.device("cpu"), 4, 5.0
         self.clip_index = torch.arange(4 * n_batches)
         self.n_batches, self.bad = n_batches, bad
 
@@ -35,7 +36,7 @@ class Toy:
                 log_mel[0] = math.nan
             yield Batch(log_mel, target, self.clip_index[4 * step : 4 * step + 4])
 
-    def wait_s(self):
+    def wait_s(self, *, is_over=True):
         return 0.0
 
 
@@ -78,6 +79,21 @@ def test_the_loss_falls_and_figures_are_kept():
     assert [row["epoch"] for row in history] == list(range(1, 11))
     assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
     assert history[-1]["val_accuracy"] >= 0.75
+
+
+def test_throughput_is_shown_while_an_epoch_runs(monkeypatch):
+    monkeypatch.setattr(training, "_SHOWN_EVERY_S", 0.0)
+    trainer, shown = make_trainer(epochs=2), []
+    trainer.on_progress = lambda step, figures: shown.append((step, figures))
+    trainer.fit()
+    assert [step for step, _ in shown] == list(range(1, 11))
+    for _, figures in shown:
+        assert figures["times_real_time"] == pytest.approx(5 * figures["clips_per_s"])
+        assert figures["data_wait"] == 0
+    row = trainer.progress.history[0]
+    assert training.describe_throughput({**row, "clips_per_s": 100, "times_real_time": 500}) == (
+        "100 clips/s (500 x real time), data wait 0.0%"
+    )
 
 
 def test_the_same_seed_gives_the_same_losses():

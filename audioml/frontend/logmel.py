@@ -90,6 +90,7 @@ class LogMel(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        self.sample_rate = sample_rate
         self.n_fft, self.hop_length, self.n_mels, self.kind = n_fft, hop_length, n_mels, kind
         self.floor_db, self.max_semitones, self.dtype = floor_db, max_semitones, dtype
         self._n_steps = math.ceil(max_semitones * STEPS_A_SEMITONE)
