@@ -1,0 +1,146 @@
+"""All that the benchmarks use of this project; what is reworked there is followed here."""
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from audioml.augment import Augment
+from audioml.config import (
+    AugmentConfig,
+    GainConfig,
+    MaskConfig,
+    MixupConfig,
+    NoiseConfig,
+    PitchConfig,
+    ShiftConfig,
+    StretchConfig,
+)
+from audioml.datasets.esc50 import read_esc50
+from audioml.datasets.manifest import Manifest
+from audioml.decode import decode_clip
+from audioml.frontend import LogMel
+from audioml.loader import Loader
+from audioml.models import MODELS
+from audioml.store import WaveformStore, collect, decode_all
+
+N_CLASSES = 50
+
+
+def make_frontend(
+    *, sample_rate: int, n_fft: int, hop_length: int, n_mels: int, max_semitones: float = 0.0
+) -> LogMel:
+    """Make the log-mel module; without statistics it returns dB."""
+    return LogMel(
+        sample_rate=sample_rate,
+        n_fft=n_fft,
+        win_length=n_fft,
+        hop_length=hop_length,
+        n_mels=n_mels,
+        max_semitones=max_semitones,
+    )
+
+
+def make_loader(
+    samples: Tensor,
+    *,
+    device: torch.device,
+    batch_size: int,
+    augment: AugmentConfig | None,
+    sample_rate: int,
+    n_fft: int,
+    hop_length: int,
+    n_mels: int,
+) -> Loader:
+    """Make a loader over clips that are resident on the device.
+
+    Args:
+        samples: The clips [clip, time], int16.
+        device: Where they are kept and the log-mels are wanted.
+        batch_size: Clips a batch.
+        augment: What is done to them; None for plain log-mels.
+        sample_rate: Rate of the clips [Hz].
+        n_fft: Length of the transform.
+        hop_length: Samples between frames.
+        n_mels: Mel bands.
+    """
+    n_clips, n_time = samples.shape
+    place = "device" if device.type == "cuda" else "host"
+    augmentation = augment and Augment(augment, sample_rate=sample_rate, n_time=n_time, seed=0)
+    frontend = make_frontend(
+        sample_rate=sample_rate,
+        n_fft=n_fft,
+        hop_length=hop_length,
+        n_mels=n_mels,
+        max_semitones=augmentation.max_semitones if augmentation else 0.0,
+    )
+    return Loader(
+        store=WaveformStore(
+            collect(list(samples.numpy())), n_time=n_time, pad="zero", place=place, device=device
+        ),
+        frontend=frontend.to(device),
+        clip_index=torch.arange(n_clips),
+        targets=torch.arange(n_clips) % N_CLASSES,
+        n_classes=N_CLASSES,
+        batch_size=batch_size,
+        augment=augmentation and augmentation.to(device),
+    )
+
+
+def three_changes(
+    *, snr_db: tuple[float, float], semitones: tuple[float, float], rate: tuple[float, float]
+) -> AugmentConfig:
+    """Configure noise, pitch and stretch for every clip, and nothing else."""
+    return AugmentConfig(
+        noise=NoiseConfig(probability=1.0, snr_db=snr_db),
+        pitch=PitchConfig(probability=1.0, semitones=semitones),
+        stretch=StretchConfig(probability=1.0, rate=rate),
+        shift=ShiftConfig(probability=0.0),
+        gain=GainConfig(probability=0.0),
+        mask=MaskConfig(probability=0.0),
+        mixup=MixupConfig(probability=0.0),
+    )
+
+
+def run_epochs(loader: Loader) -> Callable[[], None]:
+    """Make a function that goes through one more epoch of a loader."""
+    numbers = count()
+
+    def run() -> None:
+        for _ in loader.epoch(next(numbers)):
+            pass
+
+    return run
+
+
+def first_log_mels(loader: Loader, n_clips: int) -> Tensor:
+    """Compute the log-mels [clip, mel, frame] of a plain loader's first clips, in dB."""
+    return next(loader.epoch(0)).log_mel[:n_clips, 0]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a data set in ESC-50's layout."""
+    return read_esc50(folder)
+
+
+def decode(path: Path, sample_rate: int) -> NDArray[np.int16]:
+    """Decode a file to mono int16 at a rate."""
+    return decode_clip(path, sample_rate)
+
+
+def fill_store(
+    manifest: Manifest, *, sample_rate: int, n_time: int, n_threads: int, device: torch.device
+) -> WaveformStore:
+    """Decode a data set into memory, on the GPU if there is one."""
+    place = "device" if device.type == "cuda" else "host"
+    clips = decode_all(manifest, sample_rate, n_threads)
+    return WaveformStore(clips, n_time=n_time, pad="zero", place=place, device=device)
+
+
+def make_models() -> dict[str, Callable[[], nn.Module]]:
+    """List the project's models, from log-mel [batch, 1, mel, frame] to logits."""
+    return {name: lambda build=build: build(n_classes=N_CLASSES) for name, build in MODELS.items()}

@@ -1,0 +1,170 @@
+"""The command line that all benchmarks share, and the Markdown they print and keep."""
+
+import argparse
+import math
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from harness import Result, find_reference, ratio
+from machine import MALLOC_SETTINGS, copy_bandwidth, describe_machine, device_name
+
+_MALLOC_BYTES = str(8 << 30)
+_RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A table with its title and a word on how to read it."""
+
+    title: str
+    text: str
+    results: Sequence[Result]
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """Make a parser with the options that every benchmark has."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    cores = os.cpu_count() or 1
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=cores, help="threads of torch")
+    parser.add_argument("--workers", type=int, default=cores, help="processes of a DataLoader")
+    parser.add_argument("--rounds", type=int, default=5, help="samples a case")
+    parser.add_argument("--min-time", type=float, default=0.5, help="least length of a sample [s]")
+    parser.add_argument("--cases", default="", help="parts of names, or ours; by comma")
+    parser.add_argument("--clips", type=int, help="clips in memory (256 on a CPU, else 2,000)")
+    parser.add_argument("--batch", type=int, help="clips a batch (32 on a CPU, else 128)")
+    parser.add_argument("--clip-s", type=float, default=5.0, help="length of a clip [s]")
+    parser.add_argument("--data", type=Path, help="data set in ESC-50's layout; else generated")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=_RESULTS, help="folder for the result")
+    parser.add_argument(
+        "--tuned-malloc", action="store_true", help="let glibc keep freed memory: helps the peers"
+    )
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line, fill in what depends on the device, set threads and malloc."""
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: no CUDA device here")
+    if options.tuned_malloc and any(name not in os.environ for name in MALLOC_SETTINGS):
+        os.environ.update(dict.fromkeys(MALLOC_SETTINGS, _MALLOC_BYTES))
+        os.execv(sys.executable, [sys.executable, *sys.argv])  # read when a process starts
+    is_cuda = options.device == "cuda"
+    options.device = torch.device(options.device, 0) if is_cuda else torch.device("cpu")
+    options.clips = options.clips or (2000 if is_cuda else 256)
+    options.batch = options.batch or (128 if is_cuda else 32)
+    torch.set_num_threads(options.threads)
+    torch.set_grad_enabled(False)
+    return options
+
+
+def table(results: Sequence[Result], bandwidth: float | None = None) -> str:
+    """Write results as a Markdown table.
+
+    Args:
+        results: The results, in the order of the rows.
+        bandwidth: What the GPU can copy [B/s], for the share of it that a case needs.
+    """
+    extra = list(dict.fromkeys(key for result in results for key in result.extra))
+    head = ["case", "clips/s", "min..max", "rel. IQR", "ratio", "dB off: mean, max", "memory MiB"]
+    head += [*extra, *(["of copy bandwidth"] if bandwidth else []), "caveat"]
+    rows = [head, ["---", *["---:"] * (len(head) - 2), "---"]]
+    for result in results:
+        cells = _cells(result, results, extra, bandwidth)
+        rows.append([*cells, *[""] * (len(head) - 1 - len(cells)), result.case.caveat])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _cells(
+    result: Result, results: Sequence[Result], extra: Sequence[str], bandwidth: float | None
+) -> list[str]:
+    """Write a row, but for its caveat."""
+    case = result.case
+    if result.missing:
+        return [case.name, f"missing: {result.missing}".replace("|", "/")]
+    reference = find_reference(result, results)
+    off = "" if result.difference_db is None else "{:.4f}, {:.3f}".format(*result.difference_db)
+    cells = [
+        case.name,
+        f"**{format_rate(result.median)}**",
+        f"{format_rate(min(result.rates))}..{format_rate(max(result.rates))}",
+        f"{result.relative_iqr:.0%}",
+        "" if reference is None else f"{ratio(result, reference):.3g}",
+        off,
+        "" if result.peak_mib is None else f"{result.peak_mib:.0f}",
+        *(result.extra.get(key, "") for key in extra),
+    ]
+    if bandwidth:
+        share = result.median * case.bytes_per_clip / bandwidth
+        cells.append(f"{share:.2%}" if case.bytes_per_clip else "")
+    return cells
+
+
+def format_rate(rate: float) -> str:
+    """Write a rate with three significant digits or more."""
+    return f"{rate:,.{max(2 - math.floor(math.log10(rate)), 0)}f}"
+
+
+def describe_reading(results: Sequence[Result]) -> str:
+    """Say what the ratios are taken to, and how quiet the machine was."""
+    found = [(r, find_reference(r, results)) for r in results if r.rates]
+    names = list(dict.fromkeys(base.case.name for _, base in found if base is not None))
+    lines = [f"Ratio to: {'; '.join(names)}."] if names else ["No reference in this run."]
+    busy = [cores for result in results for cores in result.other_cores]
+    if busy:
+        lines.append(
+            f"Other processes kept {statistics.median(busy):.2f} cores busy in the median sample "
+            f"and {max(busy):.2f} in the most disturbed one."
+        )
+    return " ".join(lines)
+
+
+def publish(subject: str, intro: str, sections: Sequence[Section], options: argparse.Namespace):
+    """Print the result and write it to ``SUBJECT_DEVICE_DATE.md``, never over an older one.
+
+    Returns:
+        The file.
+    """
+    bandwidth = copy_bandwidth(options.device) if options.device.type == "cuda" else None
+    facts = describe_machine(options.device)
+    if bandwidth:
+        facts["Copy bandwidth"] = f"{bandwidth / 1e9:,.0f} GB/s, read and written, in this process"
+    parts = [
+        f"# {subject.capitalize()} on {device_name(options.device)}",
+        intro,
+        "Cases take turns in random order, anew in every round; each sample lasts at least "
+        f"{options.min_time:g} s, {options.rounds} rounds. The rate is the median; a ratio is the "
+        "median of the ratios within rounds. dB off is the distance to librosa in float64 over "
+        "levels within 60 dB of the peak. Memory is what building the case and its first step "
+        "took. Compare ratios of one run, not rates of two.",
+    ]
+    for section in sections:
+        parts += [f"## {section.title}", section.text, table(section.results, bandwidth)]
+        parts += [describe_reading(section.results)]
+    parts += ["## Where", "\n".join(f"* {key}: {value}" for key, value in facts.items())]
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    print(text)
+    return _write_new(options, subject, text)
+
+
+def _write_new(options: argparse.Namespace, subject: str, text: str) -> Path:
+    options.results.mkdir(parents=True, exist_ok=True)
+    is_cuda = options.device.type == "cuda"
+    device = device_name(options.device).replace("NVIDIA ", "") if is_cuda else "cpu"
+    stem = f"{subject}_{device.replace(' ', '-')}_{date.today()}"
+    number, path = 1, options.results / f"{stem}.md"
+    while path.exists():
+        number, path = number + 1, options.results / f"{stem}_{number + 1}.md"
+    path.write_text(text, encoding="utf-8")
+    return path
