@@ -59,6 +59,16 @@ class Chain:
         """Bytes a clip that nothing can avoid to move: int16 in, float32 log-mel out."""
         return 2 * self.n_time + 4 * self.n_mels * self.n_frames
 
+    @property
+    def frontend(self) -> dict[str, int]:
+        """What the project's log-mel module needs to know."""
+        return {
+            "sample_rate": self.sample_rate,
+            "n_fft": self.n_fft,
+            "hop_length": self.hop_length,
+            "n_mels": self.n_mels,
+        }
+
     def describe(self) -> str:
         """Write the settings in a line."""
         return (
@@ -116,13 +126,9 @@ def open_job(options: argparse.Namespace, chain: Chain) -> Iterator[Job]:
     Raises:
         ValueError: If there are fewer clips than a batch takes.
     """
-    if options.data is None:
-        clips = make_clips(options.clips, chain.sample_rate, chain.n_time, options.seed)
-    else:
-        clips = read_clips(options.data, options.clips, chain.sample_rate, chain.n_time)
-    if len(clips) < options.batch:
-        raise ValueError(f"--batch {options.batch} needs as many clips, got {len(clips)}")
-    samples = torch.from_numpy(clips)
+    samples = load_samples(options, chain, options.clips)
+    if len(samples) < options.batch:
+        raise ValueError(f"--batch {options.batch} needs as many clips, got {len(samples)}")
     with tempfile.TemporaryDirectory() as folder:
         yield Job(
             chain=chain,
@@ -132,6 +138,15 @@ def open_job(options: argparse.Namespace, chain: Chain) -> Iterator[Job]:
             workers=options.workers,
             folder=Path(folder),
         )
+
+
+def load_samples(options: argparse.Namespace, chain: Chain, n_clips: int) -> Tensor:
+    """Read clips [clip, time], int16, from the data set the options name, or generate them."""
+    if options.data is None:
+        clips = make_clips(n_clips, chain.sample_rate, chain.n_time, options.seed)
+    else:
+        clips = read_clips(options.data, n_clips, chain.sample_rate, chain.n_time)
+    return torch.from_numpy(clips)
 
 
 def to_float(samples: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """All that the benchmarks use of this project; what is reworked there is followed here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from itertools import count
 from pathlib import Path
 
@@ -21,28 +23,24 @@ from audioml.config import (
     StretchConfig,
 )
 from audioml.datasets.esc50 import read_esc50
-from audioml.datasets.manifest import Manifest
+from audioml.datasets.manifest import Clip, Manifest
 from audioml.decode import decode_clip
 from audioml.frontend import LogMel
-from audioml.loader import Loader
+from audioml.loader import Batch, Loader
 from audioml.models import MODELS
 from audioml.store import WaveformStore, collect, decode_all
 
 N_CLASSES = 50
 
 
-def make_frontend(
-    *, sample_rate: int, n_fft: int, hop_length: int, n_mels: int, max_semitones: float = 0.0
-) -> LogMel:
-    """Make the log-mel module; without statistics it returns dB."""
-    return LogMel(
-        sample_rate=sample_rate,
-        n_fft=n_fft,
-        win_length=n_fft,
-        hop_length=hop_length,
-        n_mels=n_mels,
-        max_semitones=max_semitones,
-    )
+def make_frontend(*, max_semitones: float = 0.0, **settings: int) -> LogMel:
+    """Make the log-mel module; without statistics it returns dB.
+
+    Args:
+        max_semitones: Largest pitch shift that will be asked for.
+        **settings: sample_rate [Hz], n_fft, hop_length and n_mels.
+    """
+    return LogMel(max_semitones=max_semitones, win_length=settings["n_fft"], **settings)
 
 
 def make_loader(
@@ -51,43 +49,32 @@ def make_loader(
     device: torch.device,
     batch_size: int,
     augment: AugmentConfig | None,
-    sample_rate: int,
-    n_fft: int,
-    hop_length: int,
-    n_mels: int,
+    **settings: int,
 ) -> Loader:
     """Make a loader over clips that are resident on the device.
 
     Args:
-        samples: The clips [clip, time], int16.
+        samples: The clips [clip, time], int16, in host memory.
         device: Where they are kept and the log-mels are wanted.
         batch_size: Clips a batch.
         augment: What is done to them; None for plain log-mels.
-        sample_rate: Rate of the clips [Hz].
-        n_fft: Length of the transform.
-        hop_length: Samples between frames.
-        n_mels: Mel bands.
+        **settings: The front end's, see ``make_frontend``.
     """
     n_clips, n_time = samples.shape
     place = "device" if device.type == "cuda" else "host"
-    augmentation = augment and Augment(augment, sample_rate=sample_rate, n_time=n_time, seed=0)
-    frontend = make_frontend(
-        sample_rate=sample_rate,
-        n_fft=n_fft,
-        hop_length=hop_length,
-        n_mels=n_mels,
-        max_semitones=augmentation.max_semitones if augmentation else 0.0,
-    )
+    clips = collect(list(samples.numpy()))
+    augmentation = augment and Augment(
+        augment, sample_rate=settings["sample_rate"], n_time=n_time, seed=0
+    ).to(device)
+    max_semitones = augmentation.max_semitones if augmentation else 0.0
     return Loader(
-        store=WaveformStore(
-            collect(list(samples.numpy())), n_time=n_time, pad="zero", place=place, device=device
-        ),
-        frontend=frontend.to(device),
+        store=WaveformStore(clips, n_time=n_time, pad="zero", place=place, device=device),
+        frontend=make_frontend(max_semitones=max_semitones, **settings).to(device),
         clip_index=torch.arange(n_clips),
         targets=torch.arange(n_clips) % N_CLASSES,
         n_classes=N_CLASSES,
         batch_size=batch_size,
-        augment=augmentation and augmentation.to(device),
+        augment=augmentation,
     )
 
 
@@ -106,12 +93,17 @@ def three_changes(
     )
 
 
+def epochs(loader: Loader) -> Iterator[Iterator[Batch]]:
+    """Yield the epochs of a loader without end."""
+    return map(loader.epoch, count())
+
+
 def run_epochs(loader: Loader) -> Callable[[], None]:
     """Make a function that goes through one more epoch of a loader."""
-    numbers = count()
+    numbered = epochs(loader)
 
     def run() -> None:
-        for _ in loader.epoch(next(numbers)):
+        for _ in next(numbered):
             pass
 
     return run
@@ -132,12 +124,19 @@ def decode(path: Path, sample_rate: int) -> NDArray[np.int16]:
     return decode_clip(path, sample_rate)
 
 
+def make_manifest(files: Sequence[Path]) -> Manifest:
+    """List files as clips of one class."""
+    clips = tuple(Clip(path=file, label="any", target=0, source=file.stem) for file in files)
+    return Manifest(name="files", root=files[0].parent, labels=("any",), clips=clips)
+
+
 def fill_store(
     manifest: Manifest, *, sample_rate: int, n_time: int, n_threads: int, device: torch.device
 ) -> WaveformStore:
-    """Decode a data set into memory, on the GPU if there is one."""
+    """Decode a data set into memory, on the GPU if there is one; its progress bar is not shown."""
     place = "device" if device.type == "cuda" else "host"
-    clips = decode_all(manifest, sample_rate, n_threads)
+    with redirect_stderr(StringIO()):
+        clips = decode_all(manifest, sample_rate, n_threads)
     return WaveformStore(clips, n_time=n_time, pad="zero", place=place, device=device)
 
 

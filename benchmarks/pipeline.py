@@ -5,35 +5,37 @@
 
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 import ours
-from harness import Case, Workload, measure, select
+from harness import Case, Workload
 from material import N_COMPARED, Chain, Job, open_job, reference_db
 from peers import audiomentations_chain, dali, flashmel, png, torch_chains
 from peers.mel import librosa_cases, nnaudio_case, torchaudio_cases
-from report import Section, make_parser, parse, publish
+from report import Section, make_parser, measure_wanted, parse, publish
 
 INTRO = """Each clip gets noise, a pitch shift and a time stretch, every time and each anew, and
 becomes a log-mel. Where a row does less, or otherwise, its caveat says so. The reference of the
 ratios is torchaudio's plain log-mel, without any augmentation, at its fastest chunking."""
 
 
-def our_cases(job: Job) -> list[Case]:
+def our_cases(job: Job, bytes_per_clip: int | None) -> list[Case]:
     """The project's loader with and without augmentation."""
-    chain = job.chain
-    changes = ours.three_changes(snr_db=chain.snr_db, semitones=chain.semitones, rate=chain.rate)
+    chain, common = job.chain, {"device": job.device, "batch_size": job.batch_size}
     noise_bytes = 4 * chain.n_time  # a stretch of the noise bank, float32
     return [
         Case(
             name=f"ours, batch {job.batch_size}",
-            build=lambda: build_ours(job, changes),
+            build=lambda: build_ours(job.samples, chain, changes_of(chain), **common),
             is_ours=True,
             caveat="the full chain from clips kept in memory; pitch and tempo without phase, "
             "pitch in steps of 10 cents, noise from a bank of white, pink and brown",
-            bytes_per_clip=chain.least_bytes + noise_bytes,
+            bytes_per_clip=bytes_per_clip or chain.least_bytes + noise_bytes,
         ),
         Case(
             name=f"ours, plain, batch {job.batch_size}",
-            build=lambda: build_ours(job, None),
+            build=lambda: build_ours(job.samples, chain, None, **common),
             is_ours=True,
             caveat="the same loader, no augmentation",
             bytes_per_clip=chain.least_bytes,
@@ -41,31 +43,35 @@ def our_cases(job: Job) -> list[Case]:
     ]
 
 
-def build_ours(job: Job, augment: ours.AugmentConfig | None) -> Workload:
-    """Make whole epochs of the loader."""
-    c = job.chain
+def changes_of(chain: Chain) -> ours.AugmentConfig:
+    """Configure the project's noise, pitch and stretch as the chain wants them."""
+    return ours.three_changes(snr_db=chain.snr_db, semitones=chain.semitones, rate=chain.rate)
+
+
+def build_ours(
+    samples: Tensor,
+    chain: Chain,
+    augment: ours.AugmentConfig | None,
+    *,
+    device: torch.device,
+    batch_size: int,
+) -> Workload:
+    """Make whole epochs of the loader over resident clips [clip, time]."""
     loader = ours.make_loader(
-        job.samples,
-        device=job.device,
-        batch_size=job.batch_size,
-        augment=augment,
-        sample_rate=c.sample_rate,
-        n_fft=c.n_fft,
-        hop_length=c.hop_length,
-        n_mels=c.n_mels,
+        samples, device=device, batch_size=batch_size, augment=augment, **chain.frontend
     )
     return Workload(
         step=ours.run_epochs(loader),
-        n_clips=len(job.samples),
+        n_clips=len(samples),
         log_mel_db=(lambda: ours.first_log_mels(loader, N_COMPARED)) if augment is None else None,
     )
 
 
-def list_cases(job: Job) -> list[Case]:
+def list_cases(job: Job, bytes_per_clip: int | None = None) -> list[Case]:
     """All cases, in the order of the table."""
     plain = torchaudio_cases(job)
     cases = [
-        *our_cases(job),
+        *our_cases(job, bytes_per_clip),
         *png.cases(job),
         *audiomentations_chain.cases(job),
         *torch_chains.cases(job),
@@ -84,17 +90,17 @@ def main() -> None:
     parser = make_parser("Throughput of whole chains, from int16 clips to log-mels.")
     parser.add_argument("--n-fft", type=int, default=2048)
     parser.add_argument("--hop-length", type=int, default=512)
+    parser.add_argument(
+        "--bytes-per-clip",
+        type=int,
+        help="what our full chain moves at least, for its share of a GPU's copy bandwidth; if not "
+        "given, int16 clip and float32 noise in, float32 log-mel out",
+    )
     options = parse(parser)
     chain = Chain(clip_s=options.clip_s, n_fft=options.n_fft, hop_length=options.hop_length)
     with open_job(options, chain) as job:
-        results = measure(
-            select(list_cases(job), options.cases),
-            device=job.device,
-            rounds=options.rounds,
-            min_time_s=options.min_time,
-            reference_db=reference_db(job.samples, chain),
-            seed=options.seed,
-        )
+        cases = list_cases(job, options.bytes_per_clip)
+        results = measure_wanted(cases, options, reference_db(job.samples, chain))
     publish("pipeline", INTRO, [Section(title=chain.describe(), text="", results=results)], options)
 
 

@@ -11,8 +11,9 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from harness import Result, find_reference, ratio
+from harness import Case, Result, find_reference, measure, ratio, select
 from machine import MALLOC_SETTINGS, copy_bandwidth, describe_machine, device_name
 
 _MALLOC_BYTES = str(8 << 30)
@@ -40,8 +41,8 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="samples a case")
     parser.add_argument("--min-time", type=float, default=0.5, help="least length of a sample [s]")
     parser.add_argument("--cases", default="", help="parts of names, or ours; by comma")
-    parser.add_argument("--clips", type=int, help="clips in memory (256 on a CPU, else 2,000)")
-    parser.add_argument("--batch", type=int, help="clips a batch (32 on a CPU, else 128)")
+    parser.add_argument("--clips", type=int, help="clips in memory; by device if not given")
+    parser.add_argument("--batch", type=int, help="clips a batch; by device if not given")
     parser.add_argument("--clip-s", type=float, default=5.0, help="length of a clip [s]")
     parser.add_argument("--data", type=Path, help="data set in ESC-50's layout; else generated")
     parser.add_argument("--seed", type=int, default=0)
@@ -52,8 +53,38 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Read the command line, fill in what depends on the device, set threads and malloc."""
+def thread_counts(options: argparse.Namespace) -> list[int]:
+    """Powers of two below the threads asked for, and those."""
+    return [*(1 << i for i in range((options.threads - 1).bit_length())), options.threads]
+
+
+def measure_wanted(
+    cases: Sequence[Case], options: argparse.Namespace, reference_db: Tensor | None = None
+) -> list[Result]:
+    """Measure the cases that the command line asks for, as it asks."""
+    return measure(
+        select(cases, options.cases),
+        device=options.device,
+        rounds=options.rounds,
+        min_time_s=options.min_time,
+        reference_db=reference_db,
+        seed=options.seed,
+    )
+
+
+def parse(
+    parser: argparse.ArgumentParser,
+    *,
+    cpu: tuple[int, int] = (256, 32),
+    cuda: tuple[int, int] = (2000, 128),
+) -> argparse.Namespace:
+    """Read the command line and set threads and malloc.
+
+    Args:
+        parser: From ``make_parser``.
+        cpu: Clips in memory and a batch on a CPU, unless the command line says otherwise.
+        cuda: The same on a GPU.
+    """
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: no CUDA device here")
@@ -62,8 +93,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         os.execv(sys.executable, [sys.executable, *sys.argv])  # read when a process starts
     is_cuda = options.device == "cuda"
     options.device = torch.device(options.device, 0) if is_cuda else torch.device("cpu")
-    options.clips = options.clips or (2000 if is_cuda else 256)
-    options.batch = options.batch or (128 if is_cuda else 32)
+    clips, batch = cuda if is_cuda else cpu
+    options.clips, options.batch = options.clips or clips, options.batch or batch
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
     return options
