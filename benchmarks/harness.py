@@ -53,7 +53,7 @@ class Case:
     Args:
         name: Its row's name.
         build: Make it ready; not timed. A peer that raises is reported as missing.
-        is_ours: Whether it is this project's.
+        is_ours: Whether it is this project's; such a one must run.
         caveat: What it does not do, or does otherwise.
         reference: Cases its ratio is taken to; the fastest of them is.
         bytes_per_clip: Bytes that have to be moved at least; 0 if unknown.
@@ -124,6 +124,7 @@ def select(cases: Sequence[Case], wanted: str) -> list[Case]:
     return chosen
 
 
+@torch.no_grad()
 def measure(
     cases: Sequence[Case],
     *,
@@ -147,11 +148,8 @@ def measure(
         A result a case, in the order of the cases, missing ones included.
     """
     results = [Result(case=case) for case in cases]
-    ready = []
-    for result in results:
-        workload = _prepare(result, device, reference_db)
-        if workload is not None:
-            ready.append((result, workload, _calibrate(workload, device, min_time_s)))
+    prepared = [(r, _prepare(r, device, min_time_s, reference_db)) for r in results]
+    ready = [(result, *found) for result, found in prepared if found is not None]
     order = random.Random(seed)
     for _ in range(rounds):
         for result, workload, repeats in order.sample(ready, len(ready)):
@@ -161,8 +159,10 @@ def measure(
     return results
 
 
-def _prepare(result: Result, device: torch.device, reference_db: Tensor | None) -> Workload | None:
-    """Build a case, run it once, compare its output; None if it can't run here."""
+def _prepare(
+    result: Result, device: torch.device, min_time_s: float, reference_db: Tensor | None
+) -> tuple[Workload, int] | None:
+    """Build a case, run it, compare its output; None if it can't run here, else steps a sample."""
     memory = PeakMemory(device)
     try:
         workload = result.case.build()
@@ -172,12 +172,12 @@ def _prepare(result: Result, device: torch.device, reference_db: Tensor | None) 
         result.peak_mib = memory.growth_mib()
         if workload.log_mel_db is not None and reference_db is not None:
             result.difference_db = level_difference(workload.log_mel_db(), reference_db)
+        return workload, _calibrate(workload, device, min_time_s)
     except (ImportError, OSError, RuntimeError) as error:
         if result.case.is_ours:
             raise
         result.missing = f"{type(error).__name__}: {error}".partition("\n")[0]
         return None
-    return workload
 
 
 def _time(workload: Workload, device: torch.device, repeats: int) -> float:

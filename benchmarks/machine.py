@@ -4,6 +4,7 @@ import ctypes
 import multiprocessing
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -66,7 +67,7 @@ def describe_machine(device: torch.device) -> dict[str, str]:
             f"{device_name(device)}, {memory_gib:.0f} GiB, capability {capability}, "
             f"CUDA {torch.version.cuda}"
         )
-    words = [Path(sys.argv[0]).name, *(Path(w).name if w[:1] == "/" else w for w in sys.argv[1:])]
+    words = [re.sub("^(--[a-z-]+=)?/.*/", r"\1", word) for word in sys.argv]  # no one's folders
     malloc = [f"{name}={os.environ[name]}" for name in MALLOC_SETTINGS if name in os.environ]
     return facts | {
         "System": f"{platform.platform()}, Python {platform.python_version()}",

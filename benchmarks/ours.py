@@ -26,6 +26,7 @@ from audioml.datasets.esc50 import read_esc50
 from audioml.datasets.manifest import Clip, Manifest
 from audioml.decode import decode_clip
 from audioml.frontend import LogMel
+from audioml.frontend.functional import mel_filterbank
 from audioml.loader import Batch, Loader
 from audioml.models import MODELS
 from audioml.store import WaveformStore, collect, decode_all
@@ -41,6 +42,11 @@ def make_frontend(*, max_semitones: float = 0.0, **settings: int) -> LogMel:
         **settings: sample_rate [Hz], n_fft, hop_length and n_mels.
     """
     return LogMel(max_semitones=max_semitones, win_length=settings["n_fft"], **settings)
+
+
+def mel_filters(*, sample_rate: int, n_fft: int, n_mels: int, **_: int) -> Tensor:
+    """Make the filters [mel, freq], equal to librosa's, for chains written by hand."""
+    return mel_filterbank(sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels)
 
 
 def make_loader(

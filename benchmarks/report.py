@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -17,6 +18,8 @@ from harness import Case, Result, find_reference, measure, ratio, select
 from machine import MALLOC_SETTINGS, copy_bandwidth, describe_machine, device_name
 
 _MALLOC_BYTES = str(8 << 30)
+_CAVEAT = "caveat"
+_SHOWN_REFERENCES = 3
 _RESULTS = Path(__file__).parent / "results"
 
 
@@ -96,50 +99,46 @@ def parse(
     clips, batch = cuda if is_cuda else cpu
     options.clips, options.batch = options.clips or clips, options.batch or batch
     torch.set_num_threads(options.threads)
-    torch.set_grad_enabled(False)
     return options
 
 
 def table(results: Sequence[Result], bandwidth: float | None = None) -> str:
-    """Write results as a Markdown table.
+    """Write results as a Markdown table, without the columns that nothing has an entry for.
 
     Args:
         results: The results, in the order of the rows.
         bandwidth: What the GPU can copy [B/s], for the share of it that a case needs.
     """
-    extra = list(dict.fromkeys(key for result in results for key in result.extra))
-    head = ["case", "clips/s", "min..max", "rel. IQR", "ratio", "dB off: mean, max", "memory MiB"]
-    head += [*extra, *(["of copy bandwidth"] if bandwidth else []), "caveat"]
-    rows = [head, ["---", *["---:"] * (len(head) - 2), "---"]]
-    for result in results:
-        cells = _cells(result, results, extra, bandwidth)
-        rows.append([*cells, *[""] * (len(head) - 1 - len(cells)), result.case.caveat])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    rows = [_cells(result, results, bandwidth) for result in results]
+    used = {column for row in rows for column, cell in row.items() if cell}
+    columns = [column for column in dict.fromkeys(c for row in rows for c in row) if column in used]
+    columns = [column for column in columns if column != _CAVEAT] + [_CAVEAT] * (_CAVEAT in used)
+    lines = [columns, ["---" if c in ("case", _CAVEAT) else "---:" for c in columns]]
+    lines += [[row.get(column, "") for column in columns] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _cells(
-    result: Result, results: Sequence[Result], extra: Sequence[str], bandwidth: float | None
-) -> list[str]:
-    """Write a row, but for its caveat."""
+def _cells(result: Result, results: Sequence[Result], bandwidth: float | None) -> dict[str, str]:
+    """Write a row, by column."""
     case = result.case
     if result.missing:
-        return [case.name, f"missing: {result.missing}".replace("|", "/")]
+        reason = f"missing: {result.missing}".replace("|", "/")
+        return {"case": case.name, "clips/s": reason, _CAVEAT: case.caveat}
     reference = find_reference(result, results)
-    off = "" if result.difference_db is None else "{:.4f}, {:.3f}".format(*result.difference_db)
-    cells = [
-        case.name,
-        f"**{format_rate(result.median)}**",
-        f"{format_rate(min(result.rates))}..{format_rate(max(result.rates))}",
-        f"{result.relative_iqr:.0%}",
-        "" if reference is None else f"{ratio(result, reference):.3g}",
-        off,
-        "" if result.peak_mib is None else f"{result.peak_mib:.0f}",
-        *(result.extra.get(key, "") for key in extra),
-    ]
-    if bandwidth:
-        share = result.median * case.bytes_per_clip / bandwidth
-        cells.append(f"{share:.2%}" if case.bytes_per_clip else "")
-    return cells
+    off, memory = result.difference_db, result.peak_mib
+    share = result.median * case.bytes_per_clip / bandwidth if bandwidth else 0.0
+    return {
+        "case": case.name,
+        "clips/s": f"**{format_rate(result.median)}**",
+        "min..max": f"{format_rate(min(result.rates))}..{format_rate(max(result.rates))}",
+        "rel. IQR": f"{result.relative_iqr:.0%}",
+        "ratio": "" if reference is None else f"{ratio(result, reference):.3g}",
+        "dB off: mean, max": "" if off is None else f"{off[0]:.1g}, {off[1]:.1g}",
+        "memory MiB": "" if memory is None else f"{max(memory, 0):.0f}",
+        "of copy bandwidth": f"{share:.2%}" if share else "",
+        **result.extra,
+        _CAVEAT: case.caveat,
+    }
 
 
 def format_rate(rate: float) -> str:
@@ -151,7 +150,9 @@ def describe_reading(results: Sequence[Result]) -> str:
     """Say what the ratios are taken to, and how quiet the machine was."""
     found = [(r, find_reference(r, results)) for r in results if r.rates]
     names = list(dict.fromkeys(base.case.name for _, base in found if base is not None))
-    lines = [f"Ratio to: {'; '.join(names)}."] if names else ["No reference in this run."]
+    lines = []
+    if len(names) <= _SHOWN_REFERENCES:
+        lines.append(f"Ratio to: {'; '.join(names) or 'nothing in this run'}.")
     busy = [cores for result in results for cores in result.other_cores]
     if busy:
         lines.append(
@@ -161,12 +162,10 @@ def describe_reading(results: Sequence[Result]) -> str:
     return " ".join(lines)
 
 
-def publish(subject: str, intro: str, sections: Sequence[Section], options: argparse.Namespace):
-    """Print the result and write it to ``SUBJECT_DEVICE_DATE.md``, never over an older one.
-
-    Returns:
-        The file.
-    """
+def publish(
+    subject: str, intro: str, sections: Sequence[Section], options: argparse.Namespace
+) -> None:
+    """Print the result and write it to ``SUBJECT_DEVICE_DATE.md``, never over an older one."""
     bandwidth = copy_bandwidth(options.device) if options.device.type == "cuda" else None
     facts = describe_machine(options.device)
     if bandwidth:
@@ -186,16 +185,14 @@ def publish(subject: str, intro: str, sections: Sequence[Section], options: argp
     parts += ["## Where", "\n".join(f"* {key}: {value}" for key, value in facts.items())]
     text = "\n\n".join(part for part in parts if part) + "\n"
     print(text)
-    return _write_new(options, subject, text)
+    _unused_path(subject, options).write_text(text, encoding="utf-8")
 
 
-def _write_new(options: argparse.Namespace, subject: str, text: str) -> Path:
+def _unused_path(subject: str, options: argparse.Namespace) -> Path:
     options.results.mkdir(parents=True, exist_ok=True)
     is_cuda = options.device.type == "cuda"
     device = device_name(options.device).replace("NVIDIA ", "") if is_cuda else "cpu"
     stem = f"{subject}_{device.replace(' ', '-')}_{date.today()}"
-    number, path = 1, options.results / f"{stem}.md"
-    while path.exists():
-        number, path = number + 1, options.results / f"{stem}_{number + 1}.md"
-    path.write_text(text, encoding="utf-8")
-    return path
+    endings = chain([""], (f"_{number}" for number in count(2)))
+    paths = (options.results / f"{stem}{ending}.md" for ending in endings)
+    return next(path for path in paths if not path.exists())

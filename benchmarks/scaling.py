@@ -62,7 +62,7 @@ def list_axes(options: argparse.Namespace) -> dict[str, dict[str, Point]]:
         },
         "n_fft": {f"n_fft {n}": with_chain(n_fft=n, hop_length=n // 4) for n in N_FFTS},
         "store": {f"{n:,} clips in the store": replace(base, n_clips=n) for n in STORE_SIZES},
-        "threads": {f"{n} threads": replace(base, n_threads=n) for n in thread_counts(options)},
+        "threads": {f"threads {n}": replace(base, n_threads=n) for n in thread_counts(options)},
     }
 
 

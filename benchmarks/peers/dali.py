@@ -31,7 +31,7 @@ def _build(job: Job) -> Workload:
     window = torch.hann_window(c.n_fft).tolist()  # its own differs from librosa's
 
     @pipeline_def(
-        batch_size=min(job.batch_size, len(files)),
+        batch_size=job.batch_size,
         num_threads=torch.get_num_threads(),
         device_id=job.device.index if is_cuda else None,
         prefetch_queue_depth=_QUEUE,
@@ -64,7 +64,7 @@ def _build(job: Job) -> Workload:
 
     return Workload(
         step=lambda: pipeline.run()[0].as_tensor(),
-        n_clips=min(job.batch_size, len(files)),
+        n_clips=job.batch_size,
         before=drain,
         settle_s=_SETTLE_S,
         log_mel_db=lambda: log_mel_db,

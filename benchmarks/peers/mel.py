@@ -6,6 +6,7 @@ from itertools import cycle
 import torch
 from torch import Tensor, nn
 
+import ours
 from harness import Case, UnavailableError, Workload
 from material import N_COMPARED, Chain, Job, librosa_log_mel, to_float
 
@@ -119,11 +120,9 @@ def to_db(power: Tensor) -> Tensor:
 
 def stft_cases(job: Job) -> list[Case]:
     """torch.stft and a matrix product, written by hand; and the transform alone, as a bound."""
-    from audioml.frontend.functional import mel_filterbank
-
     c, device = job.chain, job.device
     window = torch.hann_window(c.n_fft, device=device)
-    filters = mel_filterbank(sample_rate=c.sample_rate, n_fft=c.n_fft, n_mels=c.n_mels).to(device)
+    filters = ours.mel_filters(**c.frontend).to(device)
 
     def spectrum(waveform: Tensor) -> Tensor:
         return torch.stft(
