@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import ours
+from audioml.datasets.esc50 import AUDIO_SUFFIXES
 
 N_COMPARED = 4  # clips whose log-mels are compared with the reference
 _WORKER_BATCH = 32
@@ -186,10 +187,12 @@ def read_clips(folder: Path, n_clips: int, sample_rate: int, n_time: int) -> NDA
     Returns:
         [clip, time].
     """
-    clips = ours.read_manifest(folder).clips[:n_clips]
-    samples = np.zeros((len(clips), n_time), np.int16)
-    for row, clip in zip(samples, clips, strict=True):
-        decoded = ours.decode(clip.path, sample_rate)[:n_time]
+    files = [f for f in sorted((folder / "audio").glob("*")) if f.suffix in AUDIO_SUFFIXES]
+    if not files:
+        raise ValueError(f"--data {folder}: no {', '.join(AUDIO_SUFFIXES)} files in its audio/")
+    samples = np.zeros((min(n_clips, len(files)), n_time), np.int16)
+    for row, file in zip(samples, files, strict=False):
+        decoded = ours.decode(file, sample_rate)[:n_time]
         row[: len(decoded)] = decoded
     return samples
 

@@ -22,7 +22,6 @@ from audioml.config import (
     ShiftConfig,
     StretchConfig,
 )
-from audioml.datasets.esc50 import read_esc50
 from audioml.datasets.manifest import Clip, Manifest
 from audioml.decode import decode_clip
 from audioml.frontend import LogMel
@@ -118,11 +117,6 @@ def run_epochs(loader: Loader) -> Callable[[], None]:
 def first_log_mels(loader: Loader, n_clips: int) -> Tensor:
     """Compute the log-mels [clip, mel, frame] of a plain loader's first clips, in dB."""
     return next(loader.epoch(0)).log_mel[:n_clips, 0]
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read a data set in ESC-50's layout."""
-    return read_esc50(folder)
 
 
 def decode(path: Path, sample_rate: int) -> NDArray[np.int16]:

@@ -43,6 +43,12 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=cores, help="processes of a DataLoader")
     parser.add_argument("--rounds", type=int, default=5, help="samples a case")
     parser.add_argument("--min-time", type=float, default=0.5, help="least length of a sample [s]")
+    parser.add_argument(
+        "--quiet-cores",
+        type=float,
+        default=0.15,
+        help="a sample is taken again, twice at most, if other processes keep more cores busy",
+    )
     parser.add_argument("--cases", default="", help="parts of names, or ours; by comma")
     parser.add_argument("--clips", type=int, help="clips in memory; by device if not given")
     parser.add_argument("--batch", type=int, help="clips a batch; by device if not given")
@@ -70,6 +76,7 @@ def measure_wanted(
         device=options.device,
         rounds=options.rounds,
         min_time_s=options.min_time,
+        quiet_cores=options.quiet_cores,
         reference_db=reference_db,
         seed=options.seed,
     )
@@ -174,7 +181,8 @@ def publish(
         f"# {subject.capitalize()} on {device_name(options.device)}",
         intro,
         "Cases take turns in random order, anew in every round; each sample lasts at least "
-        f"{options.min_time:g} s, {options.rounds} rounds. The rate is the median; a ratio is the "
+        f"{options.min_time:g} s, {options.rounds} rounds; disturbed ones are taken again, twice "
+        "at most. The rate is the median; a ratio is the "
         "median of the ratios within rounds. dB off is the distance to librosa in float64 over "
         "levels within 60 dB of the peak. Memory is what building the case and its first step "
         "took. Compare ratios of one run, not rates of two.",
