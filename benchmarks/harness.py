@@ -76,7 +76,7 @@ class Result:
         case: The case.
         missing: Why it was not measured; "" if it was.
         rates: Clips per second, a sample a round.
-        other_cores: Cores that other processes kept busy during each sample, 0 if unknown.
+        other_cores: Cores that other processes kept busy during each sample, where known.
         peak_mib: Memory that building and a first step took [MiB], where known.
         difference_db: Mean and largest distance to the reference log-mel, if comparable.
         extra: Further columns.
@@ -226,7 +226,8 @@ def _sample(
             break
     busy_least, rate = min(taken)
     result.rates.append(rate)
-    result.other_cores.append(busy_least)
+    if busy is not None:
+        result.other_cores.append(busy_least)
 
 
 def level_difference(log_mel_db: Tensor, reference_db: Tensor) -> tuple[float, float]:
