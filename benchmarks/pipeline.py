@@ -16,8 +16,9 @@ from peers.mel import librosa_cases, nnaudio_case, torchaudio_cases
 from report import Section, make_parser, measure_wanted, parse, publish
 
 INTRO = """Each clip gets noise, a pitch shift and a time stretch, every time and each anew, and
-becomes a log-mel. Where a row does less, or otherwise, its caveat says so. The reference of the
-ratios is torchaudio's plain log-mel, without any augmentation, at its fastest chunking."""
+becomes a log-mel. Where a row does less, or otherwise, its caveat says so. All start from int16
+clips in memory, but for PNG files and DALI, which read files from the page cache. The reference of
+the ratios is torchaudio's plain log-mel, without any augmentation, at its fastest chunking."""
 
 
 def our_cases(job: Job, bytes_per_clip: int | None) -> list[Case]:

@@ -176,16 +176,21 @@ def publish(
     bandwidth = copy_bandwidth(options.device) if options.device.type == "cuda" else None
     facts = describe_machine(options.device)
     if bandwidth:
-        facts["Copy bandwidth"] = f"{bandwidth / 1e9:,.0f} GB/s, read and written, in this process"
+        facts["Copy bandwidth"] = (
+            f"{bandwidth / 1e9:,.0f} GB/s read and written, measured in this run; a case's share "
+            "of it counts what nothing can avoid to move: int16 clips in, float32 log-mels out, "
+            "and the noise where it is kept"
+        )
     parts = [
         f"# {subject.capitalize()} on {device_name(options.device)}",
         intro,
-        "Cases take turns in random order, anew in every round; each sample lasts at least "
-        f"{options.min_time:g} s, {options.rounds} rounds; disturbed ones are taken again, twice "
-        "at most. The rate is the median; a ratio is the "
-        "median of the ratios within rounds. dB off is the distance to librosa in float64 over "
-        "levels within 60 dB of the peak. Memory is what building the case and its first step "
-        "took. Compare ratios of one run, not rates of two.",
+        f"Cases take turns in random order, anew in each of {options.rounds} rounds; a sample "
+        f"lasts at least {options.min_time:g} s and is taken again, twice at most, if other "
+        f"processes kept more than {options.quiet_cores:g} cores busy. The rate is the median; a "
+        "ratio is the median of the ratios within rounds. dB off, where a case computes a plain "
+        "log-mel, is the distance to librosa in float64 over levels within 60 dB of the peak. "
+        "Memory is what building the case and its first step took. Compare ratios of one run, not "
+        "rates of two.",
     ]
     for section in sections:
         parts += [f"## {section.title}", section.text, table(section.results, bandwidth)]

@@ -16,6 +16,13 @@ from report import Section, make_parser, measure_wanted, parse, publish, thread_
 INTRO = """The project's loader with noise, pitch and stretch for every clip, as in pipeline.py. One
 setting changes, the others stay."""
 
+TITLES = {
+    "batch": "Size of a batch",
+    "length": "Length of a clip",
+    "n_fft": "Length of the transform, the hop a quarter of it",
+    "store": "Clips in the store",
+    "threads": "Threads of torch",
+}
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CLIP_LENGTHS_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 N_FFTS = (512, 1024, 2048, 4096)
@@ -100,14 +107,13 @@ def measure_axis(points: dict[str, Point], options: argparse.Namespace) -> list[
 def main() -> None:
     """Measure and publish."""
     parser = make_parser("Throughput of the project's chain over its settings.")
-    names = ["batch", "length", "n_fft", "store", "threads"]
-    parser.add_argument("--axes", nargs="+", choices=names, default=names)
+    parser.add_argument("--axes", nargs="+", choices=TITLES, default=list(TITLES))
     options = parse(parser)
-    base = f"otherwise batches of {options.batch} from {options.clips:,} clips of"
+    base = f"Otherwise batches of {options.batch} from {options.clips:,} clips of"
     axes = list_axes(options)
     sections = [
         Section(
-            title=name,
+            title=TITLES[name],
             text=f"{base} {Chain(clip_s=options.clip_s).describe()}, {options.threads} threads.",
             results=measure_axis(axes[name], options),
         )
