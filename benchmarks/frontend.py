@@ -24,7 +24,7 @@ def list_cases(job: Job) -> list[Case]:
         plain_case(
             f"ours, batch {job.batch_size}",
             job,
-            lambda: ours.make_frontend(**job.chain.frontend).to(job.device),
+            lambda: ours.make_frontend(device=job.device, **job.chain.frontend),
             caveat="",
             is_ours=True,
         ),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from audioml.augment import Augment
+from audioml.clips import collect, decode_all, scan_headers
 from audioml.config import (
     AugmentConfig,
     GainConfig,
@@ -24,23 +25,28 @@ from audioml.config import (
 )
 from audioml.datasets.manifest import Clip, Manifest
 from audioml.decode import decode_clip
-from audioml.frontend import LogMel
+from audioml.frontend import LogMel, choose_kind
 from audioml.frontend.functional import mel_filterbank
 from audioml.loader import Batch, Loader
 from audioml.models import MODELS
-from audioml.store import WaveformStore, collect, decode_all
+from audioml.store import WaveformStore
 
 N_CLASSES = 50
 
 
-def make_frontend(*, max_semitones: float = 0.0, **settings: int) -> LogMel:
-    """Make the log-mel module; without statistics it returns dB.
+def make_frontend(*, device: torch.device, max_semitones: float = 0.0, **settings: int) -> LogMel:
+    """Make the log-mel module, of the kind a run would choose; without statistics it returns dB.
 
     Args:
+        device: Where it runs.
         max_semitones: Largest pitch shift that will be asked for.
         **settings: sample_rate [Hz], n_fft, hop_length and n_mels.
     """
-    return LogMel(max_semitones=max_semitones, win_length=settings["n_fft"], **settings)
+    kind = choose_kind("auto", device)
+    win_length = settings["n_fft"]
+    return LogMel(max_semitones=max_semitones, win_length=win_length, kind=kind, **settings).to(
+        device
+    )
 
 
 def mel_filters(*, sample_rate: int, n_fft: int, n_mels: int, **_: int) -> Tensor:
@@ -74,7 +80,7 @@ def make_loader(
     max_semitones = augmentation.max_semitones if augmentation else 0.0
     return Loader(
         store=WaveformStore(clips, n_time=n_time, pad="zero", place=place, device=device),
-        frontend=make_frontend(max_semitones=max_semitones, **settings).to(device),
+        frontend=make_frontend(device=device, max_semitones=max_semitones, **settings),
         clip_index=torch.arange(n_clips),
         targets=torch.arange(n_clips) % N_CLASSES,
         n_classes=N_CLASSES,
@@ -136,7 +142,8 @@ def fill_store(
     """Decode a data set into memory, on the GPU if there is one; its progress bar is not shown."""
     place = "device" if device.type == "cuda" else "host"
     with redirect_stderr(StringIO()):
-        clips = decode_all(manifest, sample_rate, n_threads)
+        headers = scan_headers(manifest, n_threads)
+        clips = decode_all(manifest, headers, sample_rate, n_threads, device)
     return WaveformStore(clips, n_time=n_time, pad="zero", place=place, device=device)
 
 

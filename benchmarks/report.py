@@ -5,7 +5,7 @@ import math
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import chain, count
@@ -195,10 +195,20 @@ def publish(
     for section in sections:
         parts += [f"## {section.title}", section.text, table(section.results, bandwidth)]
         parts += [describe_reading(section.results)]
-    parts += ["## Where", "\n".join(f"* {key}: {value}" for key, value in facts.items())]
+    parts += ["## Where", list_facts(facts)]
+    keep(subject, parts, options)
+
+
+def keep(subject: str, parts: Sequence[str], options: argparse.Namespace) -> None:
+    """Print the paragraphs of a result and write them to ``SUBJECT_DEVICE_DATE.md``."""
     text = "\n\n".join(part for part in parts if part) + "\n"
     print(text)
     _unused_path(subject, options).write_text(text, encoding="utf-8")
+
+
+def list_facts(facts: Mapping[str, str]) -> str:
+    """Write facts as a list."""
+    return "\n".join(f"* {key}: {value}" for key, value in facts.items())
 
 
 def _unused_path(subject: str, options: argparse.Namespace) -> Path:
