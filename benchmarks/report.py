@@ -199,11 +199,17 @@ def publish(
     keep(subject, parts, options)
 
 
-def keep(subject: str, parts: Sequence[str], options: argparse.Namespace) -> None:
-    """Print the paragraphs of a result and write them to ``SUBJECT_DEVICE_DATE.md``."""
+def keep(subject: str, parts: Sequence[str], options: argparse.Namespace) -> Path:
+    """Print the paragraphs of a result and write them to ``SUBJECT_DEVICE_DATE.md``.
+
+    Returns:
+        The file.
+    """
     text = "\n\n".join(part for part in parts if part) + "\n"
     print(text)
-    _unused_path(subject, options).write_text(text, encoding="utf-8")
+    file = _unused_path(subject, options)
+    file.write_text(text, encoding="utf-8")
+    return file
 
 
 def list_facts(facts: Mapping[str, str]) -> str:
