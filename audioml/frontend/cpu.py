@@ -8,7 +8,7 @@ one clip all the way, with operations of one thread, in buffers that it keeps.
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
 
@@ -137,18 +137,25 @@ def mel_spectrograms(
     shape = (n_time, len(window), min(n_frames, n_block), n_mels)
     mel = torch.empty(n_batch, n_mels, n_frames)
 
-    def compute(clip: int) -> None:
+    clips = iter(range(n_batch))  # whoever is free takes the next one
+
+    def work() -> None:
         buffers = _buffers(*shape)
-        fill(clip, buffers.waveform)
-        for first in range(0, n_frames, n_block):
-            block = slice(first, first + n_block)
-            _mel_power(buffers, starts[clip, block], window, filters[clip], mel[clip, :, block])
-        finish(clip, mel[clip])
+        for clip in clips:
+            fill(clip, buffers.waveform)
+            for first in range(0, n_frames, n_block):
+                block = slice(first, first + n_block)
+                _mel_power(buffers, starts[clip, block], window, filters[clip], mel[clip, :, block])
+            finish(clip, mel[clip])
 
     with one_thread_an_operation() as n_threads:
-        run = map if n_threads == 1 else _pool(n_threads).map
-        for _ in run(compute, range(n_batch)):
-            pass  # raises what a thread raised
+        helpers = [_pool(n_threads).submit(work) for _ in range(min(n_threads, n_batch) - 1)]
+        try:
+            work()
+        finally:
+            wait(helpers)
+        for helper in helpers:
+            helper.result()  # raises what it raised
     return mel
 
 
