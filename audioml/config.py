@@ -193,7 +193,7 @@ class AugmentConfig:
 class FrontendConfig:
     """The log-mel front end."""
 
-    kind: Literal["auto", "torch", "triton"] = "auto"
+    kind: Literal["auto", "torch", "triton", "torchaudio", "nnaudio"] = "auto"
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     n_fft: int = 2048
     win_length: int = 2048

@@ -216,9 +216,11 @@ def _make_frontend(config: RunConfig, max_semitones: float, device: torch.device
         )
     settings = {name: value for name, value in vars(config.frontend).items() if name != "dtype"}
     log.info("frontend  log-mel by %s", kind)
-    return LogMel(sample_rate=config.audio.sample_rate, max_semitones=max_semitones, **settings).to(
-        device
-    )
+    return LogMel(
+        sample_rate=config.audio.sample_rate,
+        max_semitones=max_semitones,
+        **settings | {"kind": kind},
+    ).to(device)
 
 
 def _make_loaders(

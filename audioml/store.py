@@ -186,7 +186,4 @@ class WaveformStore(ClipStore):
             for piece, heard in circle_pieces(self.n_time, length, period, start):
                 sound = reading.samples[begin + heard.start : begin + heard.stop]
                 row[piece].copy_(sound, non_blocking=True)
-        begin = torch.arange(0, samples.numel(), self.n_time, device=self.device).view(shape[:2])
-        length = torch.full_like(begin, self.n_time)
-        start = torch.zeros_like(begin)
-        return Reading(samples.flatten(), begin, length, length, start)
+        return Reading.of_waveforms(samples)

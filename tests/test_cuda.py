@@ -115,6 +115,18 @@ def test_short_clips_that_repeat():
     assert_equal(*render(frontend, reading, make_recipe(1, 3)))
 
 
+def test_waveforms_in_float32():
+    frontend = LogMel(
+        sample_rate=RATE, n_fft=256, win_length=256, hop_length=100, n_mels=24, max_semitones=2
+    )
+    waveform = 0.1 * torch.randn(3, N_TIME, generator=torch.Generator().manual_seed(0))
+    changes = torch.tensor([0.9, 1.0, 1.1]), torch.tensor([2.0, 0.0, -1.0])
+    expected = frontend.reference(waveform, *changes)
+    frontend.kind = "triton"
+    log_mel = frontend.to(KERNEL_DEVICE)(*(x.to(KERNEL_DEVICE) for x in (waveform, *changes)))
+    assert_equal(log_mel.cpu(), expected)
+
+
 def test_silence_is_at_the_floor():
     frontend = LogMel(sample_rate=RATE, n_fft=256, win_length=256, hop_length=128, n_mels=24)
     reading = make_reading([[4000, 10]], [[0, 0]], level=0)

@@ -199,6 +199,12 @@ def frame_waveform(
     return every_frame.index_select(0, (starts + row).reshape(-1)).view(n_batch, n_frames, n_fft)
 
 
+def hann_window(n_fft: int, win_length: int) -> Tensor:
+    """Make a periodic Hann window [n_fft] of ``win_length`` samples, centred between zeros."""
+    margin = n_fft - win_length
+    return F.pad(torch.hann_window(win_length), (margin // 2, margin - margin // 2))
+
+
 def power_spectrum(frames: Tensor, window: Tensor) -> Tensor:
     """Take the squared magnitude of windowed frames' spectra.
 

@@ -14,7 +14,7 @@ _CLIP_FIELDS = ("begin", "length", "period", "start", "gain", "noise_gain", "noi
 @triton.jit(do_not_specialize_on_alignment=_CLIP_FIELDS)
 def frames_kernel(
     frames,  # [batch, n_frames, n_fft] float32, out
-    samples,  # [sample] int16
+    samples,  # [sample] int16, or float32
     begin,  # [voice, batch] int64: see Reading and Recipe
     length,
     period,

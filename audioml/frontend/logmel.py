@@ -1,50 +1,24 @@
 """The log-mel front end as a module, so that it travels with the model it feeds."""
 
-import importlib.util
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from audioml.frontend import cpu
 from audioml.frontend import functional as F
+from audioml.frontend.backends import BACKENDS, Kind, leave_unsaved
 from audioml.frontend.functional import MelNorm, MelScale
+from audioml.frontend.levels import BandLevels
 from audioml.frontend.recipe import Reading, Recipe
-
-Kind = Literal["torch", "triton"]
 
 STEPS_A_SEMITONE = 10
 """Pitch shifts are rounded to the filter banks at hand, a bank every 10 cents."""
 
 
-def choose_kind(wanted: Kind | Literal["auto"], device: torch.device) -> Kind:
-    """Choose what computes log-mels.
-
-    Args:
-        wanted: A kind, or "auto" for Triton on CUDA where it is installed, and torch elsewhere.
-        device: Where the front end runs.
-
-    Raises:
-        ValueError: If Triton is wanted where it can't run.
-    """
-    has_triton = importlib.util.find_spec("triton") is not None
-    if wanted == "auto":
-        return "triton" if has_triton and device.type == "cuda" else "torch"
-    if wanted == "triton" and not has_triton:
-        raise ValueError("frontend.kind=triton needs the package triton; set frontend.kind=torch")
-    if wanted == "triton" and device.type != "cuda":
-        raise ValueError(
-            f"frontend.kind=triton needs a CUDA device, got {device}; set frontend.kind=auto"
-        )
-    return wanted
-
-
-class LogMel(nn.Module):
+class LogMel(BandLevels):
     """Turn waveforms into normalised log-mel spectrograms, at another pitch and tempo if asked.
-
-    Everything is computed in float32, also under autocast: the power of a loud clip overflows
-    float16, and bfloat16 has steps of 0.03 dB at best.
 
     Args:
         sample_rate: Rate of the waveform [Hz].
@@ -58,7 +32,8 @@ class LogMel(nn.Module):
         mel_norm: "slaney" or "none".
         floor_db: Least level kept [dB re 1].
         max_semitones: Largest pitch shift that will be asked for, up or down.
-        kind: What computes it: "torch" or "triton"; see ``choose_kind``.
+        kind: What computes it, one of ``backends.BACKENDS``; all within 0.05 dB of "torch" down to
+            60 dB below the peak in tests/test_backends.py.
         dtype: Of the result: float32, float16 or bfloat16.
 
     Source: librosa.feature.melspectrogram and power_to_db; within 0.05 dB down to 60 dB below the
@@ -69,8 +44,6 @@ class LogMel(nn.Module):
     filters: Tensor
     edges: Tensor
     height: Tensor
-    mean_db: Tensor
-    std_db: Tensor
 
     def __init__(
         self,
@@ -89,15 +62,6 @@ class LogMel(nn.Module):
         kind: Kind = "torch",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__()
-        self.sample_rate = sample_rate
-        self.n_fft, self.hop_length, self.n_mels, self.kind = n_fft, hop_length, n_mels, kind
-        self.floor_db, self.max_semitones, self.dtype = floor_db, max_semitones, dtype
-        self._n_steps = math.ceil(max_semitones * STEPS_A_SEMITONE)
-        margin = n_fft - win_length
-        window = nn.functional.pad(
-            torch.hann_window(win_length), (margin // 2, margin - margin // 2)
-        )
         mel: dict[str, Any] = {
             "sample_rate": sample_rate,
             "n_mels": n_mels,
@@ -106,8 +70,17 @@ class LogMel(nn.Module):
             "mel_scale": mel_scale,
         }
         edges = F.mel_edges(**mel)
+        super().__init__(
+            sample_rate=sample_rate,
+            frequencies=edges[1:-1],
+            hop_length=hop_length,
+            floor_db=floor_db,
+            dtype=dtype,
+        )
+        self.n_fft, self.kind, self.max_semitones = n_fft, kind, max_semitones
+        self._n_steps = math.ceil(max_semitones * STEPS_A_SEMITONE)
         filters = [
-            F.mel_filterbank(
+            BACKENDS[kind].make_filterbank(
                 n_fft=n_fft,
                 mel_norm=mel_norm,
                 pitch_ratio=2.0 ** (step / STEPS_A_SEMITONE / 12),
@@ -115,29 +88,13 @@ class LogMel(nn.Module):
             )
             for step in range(-self._n_steps, self._n_steps + 1)
         ]
-        self.register_buffer("window", window, persistent=False)
+        self.spectrum = leave_unsaved(BACKENDS[kind].make_spectrum(n_fft, win_length))
+        self.register_buffer("window", F.hann_window(n_fft, win_length), persistent=False)
         self.register_buffer("filters", torch.stack(filters), persistent=False)
         self.register_buffer("edges", (edges * n_fft / sample_rate).float(), persistent=False)
         self.register_buffer("height", F.mel_heights(edges, mel_norm).float(), persistent=False)
-        self.register_buffer("mean_db", torch.zeros(n_mels, 1))
-        self.register_buffer("std_db", torch.ones(n_mels, 1))
         self._cut_filters: dict[int, list[cpu.Band]] = {}
 
-    def n_frames(self, n_time: int) -> int:
-        """Frames of a waveform of ``n_time`` samples."""
-        return 1 + n_time // self.hop_length
-
-    def set_statistics(self, mean_db: Tensor, std_db: Tensor) -> None:
-        """Normalise by these from now on.
-
-        Args:
-            mean_db: Mean level of each band over the training clips [n_mels].
-            std_db: Standard deviation [n_mels]; bands below 1 dB are divided by 1 dB.
-        """
-        self.mean_db.copy_(mean_db[:, None])
-        self.std_db.copy_(std_db.clamp(min=1.0)[:, None])
-
-    @torch.no_grad()
     def forward(
         self, waveform: Tensor, rate: Tensor | None = None, semitones: Tensor | None = None
     ) -> Tensor:
@@ -152,64 +109,41 @@ class LogMel(nn.Module):
             [batch, n_mels, 1 + time // hop_length], ``dtype``, mean 0 and deviation 1 a band over
             the training clips.
         """
-        with torch.autocast(waveform.device.type, enabled=False):
-            waveform = waveform.float()
-            if self.kind == "torch" and not waveform.is_cuda:
-                n_batch, n_time = waveform.shape
-
-                def fill(clip: int, buffer: Tensor) -> None:
-                    buffer.copy_(waveform[clip])
-
-                return self._compute_on_cpu(fill, n_batch, n_time, rate, semitones)
-            return self.reference(waveform, rate, semitones)
+        if not self._has_fast_path:
+            return super().forward(waveform, rate, semitones)
+        gain = torch.ones(1, len(waveform), device=waveform.device)
+        recipe = Recipe(gain=gain, rate=rate, semitones=semitones)
+        return self.render(Reading.of_waveforms(waveform[None].float()), recipe, waveform.shape[1])
 
     @torch.no_grad()
     def render(self, reading: Reading, recipe: Recipe, n_time: int) -> Tensor:
-        """Compute normalised log-mel spectrograms of stored clips, changed on the way.
-
-        Args:
-            reading: Where the samples are.
-            recipe: How they are mixed and changed.
-            n_time: Samples a waveform.
-
-        Returns:
-            [batch, n_mels, 1 + n_time // hop_length], ``dtype``, as ``forward`` returns them.
-        """
+        """Compute normalised log-mel spectrograms of stored clips, changed on the way."""
+        if not self._has_fast_path:
+            return super().render(reading, recipe, n_time)
+        compute = self._render_on_cuda if self.kind == "triton" else self._render_on_cpu
         with torch.autocast(self.window.device.type, enabled=False):
-            if self.kind == "torch" and not self.window.is_cuda:
-                fill = cpu.reader(reading, recipe)
-                return self._compute_on_cpu(
-                    fill, reading.n_batch, n_time, recipe.rate, recipe.semitones, recipe.mask
-                )
-            if self.kind == "triton":
-                return self._render_on_cuda(reading, recipe, n_time)
-            waveform = F.read_waveforms(reading, recipe, n_time)
-            log_mel = self.reference(waveform, recipe.rate, recipe.semitones)
-            return log_mel if recipe.mask is None else F.mask_bands(log_mel, recipe.mask)
+            return compute(reading, recipe, n_time)
+
+    @property
+    def _has_fast_path(self) -> bool:
+        """Whether there is more for it than ``reference``."""
+        return self.kind == "triton" or (self.kind == "torch" and not self.window.is_cuda)
 
     def reference(
         self, waveform: Tensor, rate: Tensor | None = None, semitones: Tensor | None = None
     ) -> Tensor:
         """Compute what ``forward`` does by plain operations on whole batches, on any device."""
         frames = F.frame_waveform(waveform, self.n_fft, self.hop_length, rate)
-        power = F.power_spectrum(frames, self.window).transpose(1, 2)
-        steps = self._pitch_steps(len(waveform), semitones)
-        return self._normalise(torch.bmm(self.filters[steps], power)).to(self.dtype)
+        filters = self.filters[self._pitch_steps(len(waveform), semitones)]
+        return self._normalise(torch.bmm(filters, self.spectrum(frames))).to(self.dtype)
 
-    def _compute_on_cpu(
-        self,
-        fill: cpu.Fill,
-        n_batch: int,
-        n_time: int,
-        rate: Tensor | None,
-        semitones: Tensor | None,
-        mask: Tensor | None = None,
-    ) -> Tensor:
-        """Compute what ``reference`` does, a clip at a time."""
-        rate = torch.ones(n_batch) if rate is None else rate
+    def _render_on_cpu(self, reading: Reading, recipe: Recipe, n_time: int) -> Tensor:
+        """Compute what ``reference`` does of what ``read_waveforms`` reads, a clip at a time."""
+        n_batch = reading.n_batch
+        rate = torch.ones(n_batch) if recipe.rate is None else recipe.rate
         starts = F.frame_starts(self.n_frames(n_time), self.hop_length, rate)
-        steps = self._pitch_steps(n_batch, semitones).tolist()
-        masks = [] if mask is None else mask.t().tolist()
+        steps = self._pitch_steps(n_batch, recipe.semitones).tolist()
+        masks = [] if recipe.mask is None else recipe.mask.t().tolist()
 
         def finish(clip: int, mel: Tensor) -> None:
             self._normalise(mel)
@@ -219,7 +153,7 @@ class LogMel(nn.Module):
                 mel[:, first_frame:end_frame] = 0.0
 
         log_mel = cpu.mel_spectrograms(
-            fill,
+            cpu.reader(reading, recipe),
             finish,
             starts.clamp_(max=n_time + self.n_fft // 2),
             [self._filters_cut(step) for step in steps],
@@ -256,8 +190,3 @@ class LogMel(nn.Module):
         if step not in self._cut_filters:
             self._cut_filters[step] = cpu.cut_filters(self.filters[step])
         return self._cut_filters[step]
-
-    def _normalise(self, power: Tensor) -> Tensor:
-        """Turn mel powers [..., n_mels, frame] into normalised levels, in place."""
-        level_db = F.power_to_db_(power, self.floor_db)
-        return level_db.sub_(self.mean_db).div_(self.std_db)

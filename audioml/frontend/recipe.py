@@ -15,7 +15,8 @@ class Reading:
     then its first sample again. So a shift in time is no more than another place to start.
 
     Args:
-        samples: Clips one after another [sample], int16, on the device that works on them.
+        samples: Clips one after another [sample], int16 where they are stored, on the device that
+            works on them.
         begin: First sample of each clip in ``samples`` [voice, batch], int64.
         length: Samples of each clip [voice, batch], int64, at least 1.
         period: Samples once around its circle [voice, batch], int64, at least ``length``.
@@ -27,6 +28,15 @@ class Reading:
     length: Tensor
     period: Tensor
     start: Tensor
+
+    @classmethod
+    def of_waveforms(cls, waveform: Tensor) -> "Reading":
+        """Read waveforms [voice, batch, time] as they are; their samples may be of any type."""
+        n_voices, n_batch, n_time = waveform.shape
+        begin = torch.arange(n_voices * n_batch, device=waveform.device).mul_(n_time)
+        begin = begin.view(n_voices, n_batch)
+        length = torch.full_like(begin, n_time)
+        return cls(waveform.reshape(-1), begin, length, length, torch.zeros_like(begin))
 
     @property
     def n_voices(self) -> int:

@@ -1,0 +1,32 @@
+"""Log-mels by every kind of front end, from the same samples."""
+
+import torch
+from kernel_device import KERNEL_DEVICE
+
+from audioml.decode import FULL_SCALE
+from audioml.frontend import LogMel
+from audioml.frontend.recipe import Reading, Recipe
+
+KINDS = ["torch", "torchaudio", "nnaudio", "triton"]
+IS_INTERPRETED = KERNEL_DEVICE.type == "cpu"  # Triton; a second of sound takes it seconds
+
+
+def to_steps(waveform):
+    """Round samples to those that an int16 holds, so that all kinds can be given the same."""
+    return (waveform * FULL_SCALE).round() / FULL_SCALE
+
+
+def compute(kind, waveform, rate=None, semitones=None, **settings):
+    """Log-mels on the CPU; those of Triton from a store's int16 samples."""
+    frontend = LogMel(kind=kind, **settings)
+    if kind != "triton":
+        return frontend(waveform, rate, semitones)
+    n_batch, n_time = waveform.shape
+    whole = torch.full((1, n_batch), n_time)
+    begin = n_time * torch.arange(n_batch)[None]
+    samples = (waveform * FULL_SCALE).to(torch.int16).flatten()
+    fields = (samples, begin, whole, whole, torch.zeros_like(begin))
+    reading = Reading(*(field.to(KERNEL_DEVICE) for field in fields))
+    gain = torch.full((1, n_batch), 1 / FULL_SCALE)
+    recipe = Recipe(gain=gain, rate=rate, semitones=semitones).to(KERNEL_DEVICE)
+    return frontend.to(KERNEL_DEVICE).render(reading, recipe, n_time).cpu()
