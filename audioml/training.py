@@ -93,7 +93,7 @@ class Trainer:
     """Train a model on a loader's batches.
 
     Args:
-        model: From log-mel [batch, 1, mel, frame] to logits [batch, class], on the device.
+        model: From the loader's inputs to logits [batch, class], on the device.
         loader: Training clips, with augmentation.
         val_loader: Validation clips; None under a protocol that has none.
         optim: Optimizer and schedule.
@@ -114,8 +114,8 @@ class Trainer:
         self.loader, self.val_loader = loader, val_loader
         self.optim, self.train, self.on_epoch = optim, train, on_epoch
         self.device = loader.device
-        self.memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
-        self.model = model.to(memory_format=self.memory_format)
+        memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=memory_format)
         self.ema = (
             AveragedModel(
                 model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay), use_buffers=True
@@ -201,7 +201,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(p.epoch * len(self.loader) + p.step)
         with self.autocast():
-            logits = self._forward(batch.log_mel.to(memory_format=self.memory_format))
+            logits = self._forward(batch.input)
         loss = F.cross_entropy(
             logits.float(), batch.target, label_smoothing=self.optim.label_smoothing
         )
