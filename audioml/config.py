@@ -191,14 +191,17 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FrontendConfig:
-    """The log-mel front end."""
+    """The front end: what turns waveforms into what the network sees."""
 
     kind: Literal["auto", "torch", "triton", "torchaudio", "nnaudio"] = "auto"
+    transform: Literal["mel", "cqt"] = "mel"
+    trainable: bool = False
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     n_fft: int = 2048
     win_length: int = 2048
     hop_length: int = 512
     n_mels: int = 128
+    bins_per_octave: int = 16
     f_min: float = 0.0
     f_max: float | None = None
     mel_scale: Literal["slaney", "htk"] = "slaney"
@@ -210,8 +213,26 @@ class FrontendConfig:
         _check("frontend.win_length", self.win_length, 1, self.n_fft)
         _check("frontend.hop_length", self.hop_length, 1, self.n_fft)
         _check("frontend.n_mels", self.n_mels, 1, 4096)
+        _check("frontend.bins_per_octave", self.bins_per_octave, 1, 192)
         _check("frontend.f_min", self.f_min, 0)
         _check("frontend.floor_db", self.floor_db, -200, 0)
+        if self.nnaudio_setting and self.kind != "nnaudio":
+            raise ConfigError(
+                f"{self.nnaudio_setting} needs nnAudio, got frontend.kind={self.kind}; set "
+                "frontend.kind=nnaudio"
+            )
+        if self.transform == "cqt" and self.f_min < 10:
+            raise ConfigError(
+                "frontend.transform=cqt needs a first bin of at least 10 Hz, got "
+                f"{self.f_min:g}; set frontend.f_min"
+            )
+
+    @property
+    def nnaudio_setting(self) -> str:
+        """The setting that asks for nnAudio and rules out changes of tempo and pitch, or ""."""
+        if self.trainable:
+            return "frontend.trainable=true"
+        return "frontend.transform=cqt" if self.transform == "cqt" else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,6 +325,31 @@ class RunConfig:
                 f"frontend.f_min < frontend.f_max <= audio.sample_rate / 2 ({nyquist:g} Hz) must "
                 f"hold, got {self.frontend.f_min:g} and {f_max:g}; set frontend.f_max"
             )
+        last_octave = (self.frontend.n_mels - 1) / self.frontend.bins_per_octave
+        last_hz = self.frontend.f_min * 2.0**last_octave
+        if self.frontend.transform == "cqt" and last_hz > f_max:
+            raise ConfigError(
+                f"the last of frontend.n_mels={self.frontend.n_mels} bins lies at {last_hz:g} Hz, "
+                f"above {f_max:g} Hz; lower frontend.n_mels or frontend.f_min, or raise "
+                "frontend.bins_per_octave"
+            )
+        self._check_changes()
+
+    def _check_changes(self) -> None:
+        """Refuse augmentation that the front end can't do."""
+        setting, preset = self.frontend.nnaudio_setting, self.augment.preset
+        if not setting or preset == "none":
+            return
+        if preset == "four_variants":
+            raise ConfigError(
+                f"{setting} changes neither pitch nor tempo, which augment.preset=four_variants "
+                "does; set augment.preset=ranges or augment.preset=none"
+            )
+        names = ("pitch", "stretch", "mask") if self.frontend.trainable else ("pitch", "stretch")
+        wanted = [name for name in names if getattr(self.augment, name).probability]
+        if wanted:
+            keys = " ".join(f"augment.{name}.probability=0" for name in wanted)
+            raise ConfigError(f"{setting} can't do {', '.join(wanted)}; set {keys}")
 
 
 def load_config(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> RunConfig:

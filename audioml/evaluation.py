@@ -64,7 +64,7 @@ def evaluate(
     """Run a model over a loader's clips, in evaluation mode, without augmentation.
 
     Args:
-        model: From log-mel [batch, 1, mel, frame] to logits [batch, class].
+        model: From the loader's inputs to logits [batch, class].
         loader: The clips; made without ``augment``.
         autocast: The precision the model runs in; None for float32.
 
@@ -75,8 +75,8 @@ def evaluate(
     model.eval()
     outputs = []
     for batch in loader.epoch(0):
-        with autocast or torch.autocast(batch.log_mel.device.type, enabled=False):
-            logits = model(batch.log_mel)
+        with autocast or torch.autocast(batch.input.device.type, enabled=False):
+            logits = model(batch.input)
         outputs.append(
             (batch.clip_index, batch.target.argmax(dim=1), F.softmax(logits.double(), 1))
         )

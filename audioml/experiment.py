@@ -12,7 +12,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from audioml import plots
 from audioml.config import RunConfig, flatten, load_config
 from audioml.evaluation import Evaluation, describe_figures, refuse_seen, write_evaluation
-from audioml.frontend.functional import mel_edges
 from audioml.loader import Batch
 from audioml.preparation import Experiment, choose_device, prepare
 from audioml.runs import (
@@ -241,16 +240,11 @@ def _plot_batch(experiment: Experiment, batch: Batch) -> Figure:
         shares = [(float(share), labels[n]) for n, share in enumerate(target) if share > 0.005]
         mixed = [f"{share:.0%} {label}" for share, label in sorted(shares, reverse=True)]
         titles.append(" + ".join(mixed) if len(mixed) > 1 else shares[0][1])
-    frontend, audio = experiment.config.frontend, experiment.config.audio
+    frontend, shown = experiment.frontend, batch.input[:_N_SHOWN, 0]
+    log_mel = frontend(shown) if frontend.trainable else shown
     return plots.plot_log_mels(
-        batch.log_mel[:_N_SHOWN, 0].float().cpu().numpy(),
+        log_mel.detach().float().cpu().numpy(),
         titles,
-        hop_s=frontend.hop_length / audio.sample_rate,
-        mel_frequencies=mel_edges(
-            sample_rate=audio.sample_rate,
-            n_mels=frontend.n_mels,
-            f_min=frontend.f_min,
-            f_max=frontend.f_max,
-            mel_scale=frontend.mel_scale,
-        )[1:-1].numpy(),
+        hop_s=frontend.hop_length / experiment.config.audio.sample_rate,
+        mel_frequencies=frontend.frequencies.numpy(),
     )

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,8 +14,8 @@ from torch import Tensor
 from audioml.augment import Augment
 from audioml.augment.functional import audible_ratio
 from audioml.decode import FULL_SCALE
-from audioml.frontend import LogMel
-from audioml.frontend.recipe import Recipe
+from audioml.frontend import BandLevels
+from audioml.frontend.recipe import Reading, Recipe
 from audioml.rng import Stream, permutation, uniform
 from audioml.store import ClipStore
 
@@ -28,12 +28,13 @@ class Batch:
     """What a model is fed, all on the device.
 
     Args:
-        log_mel: [batch, 1, mel, frame], float32, normalised.
+        input: Log-mels [batch, 1, mel, frame], normalised; or, where the front end is part of the
+            model, waveforms [batch, 1, time].
         target: Class probabilities [batch, class]; one-hot unless clips were mixed.
         clip_index: Clips [batch], int64.
     """
 
-    log_mel: Tensor
+    input: Tensor
     target: Tensor
     clip_index: Tensor
 
@@ -57,6 +58,9 @@ class _Plan:
     ratio: Tensor | None
 
 
+Render = Callable[[Reading, Recipe, int], Tensor]
+"""Makes a batch's input: of where its samples are, how they are changed, and how many it has."""
+
 _Prepared = tuple[Batch, torch.cuda.Event | None]  # a batch, and when it is ready
 
 
@@ -73,7 +77,7 @@ class Loader:
 
     Args:
         store: The clips.
-        frontend: The log-mel module, on the store's device.
+        frontend: The front end, on the store's device.
         clip_index: The clips to use [n], int64.
         targets: Class of every clip of the manifest [clip], int64.
         n_classes: Number of classes.
@@ -82,13 +86,14 @@ class Loader:
             is augmented.
         seed: The run's seed.
         augment: Augmentation, for training; None for evaluation.
+        render: What makes a batch's input; None for the front end.
     """
 
     def __init__(
         self,
         *,
         store: ClipStore,
-        frontend: LogMel,
+        frontend: BandLevels,
         clip_index: Tensor,
         targets: Tensor,
         n_classes: int,
@@ -96,7 +101,9 @@ class Loader:
         crop: Crop = "random",
         seed: int = 0,
         augment: Augment | None = None,
+        render: Render | None = None,
     ) -> None:
+        self.render = render or frontend.render
         self.store, self.frontend, self.augment = store, frontend, augment
         self.clip_index = clip_index.sort().values
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
@@ -265,12 +272,12 @@ class Loader:
         """Read, change and transform one batch after the other."""
         with closing(self.store.read(plan.clip_index, plan.start, batches, epoch)) as readings:
             for part, reading in zip(batches, readings, strict=True):
-                log_mel = self.frontend.render(reading, plan.recipe.part(part), self.store.n_time)
+                rendered = self.render(reading, plan.recipe.part(part), self.store.n_time)
                 clip_index, *partner = plan.index[:, part]
                 target = self._one_hot[clip_index]
                 if plan.ratio is not None:
                     target = torch.lerp(self._one_hot[partner[0]], target, plan.ratio[part])
-                yield Batch(log_mel[:, None], target, clip_index)
+                yield Batch(rendered[:, None], target, clip_index)
 
 
 def training_statistics(loader: Loader) -> tuple[Tensor, Tensor]:
@@ -285,7 +292,7 @@ def training_statistics(loader: Loader) -> tuple[Tensor, Tensor]:
     sums = torch.zeros(2, loader.frontend.n_mels, dtype=torch.float64, device=loader.device)
     n_frames = 0
     for batch in loader.epoch(0):
-        level = batch.log_mel[:, 0].double()
+        level = batch.input[:, 0].double()
         sums += torch.stack((level.sum((0, 2)), level.square().sum((0, 2))))
         n_frames += level.shape[0] * level.shape[2]
     mean, square = sums / n_frames

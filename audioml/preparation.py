@@ -22,7 +22,9 @@ from audioml.config import ConfigError, RunConfig
 from audioml.datasets import load_manifest
 from audioml.datasets.manifest import Manifest
 from audioml.effects import Effects
-from audioml.frontend import LogMel, choose_kind
+from audioml.frontend import BandLevels, LogCqt, LogMel, TrainableLogMel, choose_kind
+from audioml.frontend.backends import Kind
+from audioml.frontend.functional import read_waveforms
 from audioml.loader import Loader, training_statistics
 from audioml.models import MODELS
 from audioml.splits import Split, make_split
@@ -45,8 +47,8 @@ class Experiment:
         split: Which of them train, validate and test.
         audit: What the audit of the split found; no leak.
         store: The decoded clips.
-        frontend: The log-mel module with the statistics of the training clips.
-        model: The network, with its first weights.
+        frontend: The front end with the statistics of the training clips.
+        model: The network, with its first weights; after the front end, where that is trained.
         loaders: ``train`` (augmented), ``test`` and, where there is one, ``val``.
     """
 
@@ -56,7 +58,7 @@ class Experiment:
     split: Split
     audit: AuditReport
     store: ClipStore
-    frontend: LogMel
+    frontend: BandLevels
     model: nn.Module
     loaders: dict[str, Loader]
 
@@ -190,6 +192,8 @@ def _build(
     frontend = _make_frontend(config, augment.max_semitones, device)
     settings = {key: value for key, value in vars(config.model).items() if key != "name"}
     model = MODELS[config.model.name](n_classes=manifest.n_classes, **settings).to(device)
+    if frontend.trainable:  # [batch, 1, time] -> [batch, 1, mel, frame] -> [batch, class]
+        model = nn.Sequential(nn.Flatten(1), frontend, nn.Unflatten(1, (1, frontend.n_mels)), model)
     return Experiment(
         config=config,
         device=device,
@@ -203,7 +207,7 @@ def _build(
     )
 
 
-def _make_frontend(config: RunConfig, max_semitones: float, device: torch.device) -> LogMel:
+def _make_frontend(config: RunConfig, max_semitones: float, device: torch.device) -> BandLevels:
     """Build the front end of the kind that is wanted, and say which it is."""
     try:
         kind = choose_kind(config.frontend.kind, device)
@@ -214,13 +218,32 @@ def _make_frontend(config: RunConfig, max_semitones: float, device: torch.device
             f"frontend.dtype={config.frontend.dtype} needs a model in mixed precision; set "
             "train.amp=bf16 or frontend.dtype=float32"
         )
-    settings = {name: value for name, value in vars(config.frontend).items() if name != "dtype"}
-    log.info("frontend  log-mel by %s", kind)
-    return LogMel(
-        sample_rate=config.audio.sample_rate,
-        max_semitones=max_semitones,
-        **settings | {"kind": kind},
-    ).to(device)
+    trained = ", trained with the model" if config.frontend.trainable else ""
+    log.info("frontend  log-%s by %s%s", config.frontend.transform, kind, trained)
+    return _build_frontend(config, kind, max_semitones).to(device)
+
+
+def _build_frontend(config: RunConfig, kind: Kind, max_semitones: float) -> BandLevels:
+    f = config.frontend
+    common: dict[str, Any] = {
+        "sample_rate": config.audio.sample_rate,
+        "hop_length": f.hop_length,
+        "n_mels": f.n_mels,
+        "f_min": f.f_min,
+        "floor_db": f.floor_db,
+    }
+    if f.transform == "cqt":
+        return LogCqt(bins_per_octave=f.bins_per_octave, trainable=f.trainable, **common)
+    mel: dict[str, Any] = common | {
+        "n_fft": f.n_fft,
+        "win_length": f.win_length,
+        "f_max": f.f_max,
+        "mel_scale": f.mel_scale,
+        "mel_norm": f.mel_norm,
+    }
+    if f.trainable:
+        return TrainableLogMel(**mel)
+    return LogMel(kind=kind, max_semitones=max_semitones, **mel)
 
 
 def _make_loaders(
@@ -228,7 +251,7 @@ def _make_loaders(
     manifest: Manifest,
     split: Split,
     store: ClipStore,
-    frontend: LogMel,
+    frontend: BandLevels,
     augment: Augment,
 ) -> dict[str, Loader]:
     """Make a loader a part, and give the front end the statistics of the training clips."""
@@ -240,20 +263,19 @@ def _make_loaders(
         "crop": config.audio.crop,
         "seed": config.train.seed,
     }
+    batch_size, eval_batch_size = config.train.batch_size, config.train.eval_batch_size
     parts = {name: torch.from_numpy(clips) for name, clips in split.parts.items() if len(clips)}
+    plain = Loader(clip_index=parts["train"], batch_size=eval_batch_size, **common)
+    frontend.set_statistics(*training_statistics(plain))  # of float32 levels
+    frontend.dtype = getattr(torch, config.frontend.dtype)
+    # A front end that is trained is part of the model, and batches hold waveforms.
+    common["render"] = read_waveforms if frontend.trainable else frontend.render
     loaders = {
-        name: Loader(clip_index=clips, batch_size=config.train.eval_batch_size, **common)
+        name: Loader(clip_index=clips, batch_size=eval_batch_size, **common)
         for name, clips in parts.items()
     }
-    frontend.set_statistics(*training_statistics(loaders["train"]))  # of float32 levels
-    frontend.dtype = getattr(torch, config.frontend.dtype)
     return loaders | {
-        "train": Loader(
-            clip_index=parts["train"],
-            batch_size=config.train.batch_size,
-            augment=augment,
-            **common,
-        )
+        "train": Loader(clip_index=parts["train"], batch_size=batch_size, augment=augment, **common)
     }
 
 

@@ -95,7 +95,7 @@ class Trainer:
     """Train a model on a loader's batches.
 
     Args:
-        model: From log-mel [batch, 1, mel, frame] to logits [batch, class], on the device.
+        model: From the loader's inputs to logits [batch, class], on the device.
         loader: Training clips, with augmentation.
         val_loader: Validation clips; None under a protocol that has none.
         optim: Optimizer and schedule.
@@ -119,8 +119,8 @@ class Trainer:
         self.optim, self.train = optim, train
         self.on_epoch, self.on_progress = on_epoch, on_progress
         self.device = loader.device
-        self.memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
-        self.model = model.to(memory_format=self.memory_format)
+        memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=memory_format)
         self.ema = (
             AveragedModel(
                 model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay), use_buffers=True
@@ -228,7 +228,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(p.epoch * len(self.loader) + p.step)
         with self.autocast():
-            logits = self._forward(batch.log_mel.to(memory_format=self.memory_format))
+            logits = self._forward(batch.input)
         loss = F.cross_entropy(
             logits.float(), batch.target, label_smoothing=self.optim.label_smoothing
         )

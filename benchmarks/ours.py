@@ -122,7 +122,7 @@ def run_epochs(loader: Loader) -> Callable[[], None]:
 
 def first_log_mels(loader: Loader, n_clips: int) -> Tensor:
     """Compute the log-mels [clip, mel, frame] of a plain loader's first clips, in dB."""
-    return next(loader.epoch(0)).log_mel[:n_clips, 0]
+    return next(loader.epoch(0)).input[:n_clips, 0]
 
 
 def decode(path: Path, sample_rate: int) -> NDArray[np.int16]:

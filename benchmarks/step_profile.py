@@ -82,7 +82,7 @@ def profile_steps(job: Job, n_steps: int) -> dict[str, float]:
     def run(n: int) -> None:
         for batch in islice(batches, n):
             with record_function(MODEL):
-                steps.run([(batch.log_mel, batch.target)])
+                steps.run([(batch.input, batch.target)])
 
     run(3)
     is_cuda = job.device.type == "cuda"

@@ -98,7 +98,7 @@ def build_loader(job: Job, make_model: Callable[[], nn.Module]) -> Workload:
 
     def step() -> None:
         begin = time.perf_counter()
-        steps.run((batch.log_mel, batch.target) for batch in next(batches))
+        steps.run((batch.input, batch.target) for batch in next(batches))
         wait_s = loader.wait_s()  # synchronises
         waiting.shares.append(wait_s / (time.perf_counter() - begin))
 

@@ -16,17 +16,22 @@ def to_steps(waveform):
     return (waveform * FULL_SCALE).round() / FULL_SCALE
 
 
+def reading_of(waveform):
+    """Waveforms [batch, time] as a store's int16 samples."""
+    n_batch, n_time = waveform.shape
+    whole = torch.full((1, n_batch), n_time)
+    begin = n_time * torch.arange(n_batch)[None]
+    samples = (waveform * FULL_SCALE).round().to(torch.int16).flatten()
+    fields = (samples, begin, whole, whole, torch.zeros_like(begin))
+    return Reading(*(field.to(KERNEL_DEVICE) for field in fields))
+
+
 def compute(kind, waveform, rate=None, semitones=None, **settings):
     """Log-mels on the CPU; those of Triton from a store's int16 samples."""
     frontend = LogMel(kind=kind, **settings)
     if kind != "triton":
         return frontend(waveform, rate, semitones)
-    n_batch, n_time = waveform.shape
-    whole = torch.full((1, n_batch), n_time)
-    begin = n_time * torch.arange(n_batch)[None]
-    samples = (waveform * FULL_SCALE).to(torch.int16).flatten()
-    fields = (samples, begin, whole, whole, torch.zeros_like(begin))
-    reading = Reading(*(field.to(KERNEL_DEVICE) for field in fields))
-    gain = torch.full((1, n_batch), 1 / FULL_SCALE)
+    gain = torch.full((1, len(waveform)), 1 / FULL_SCALE)
     recipe = Recipe(gain=gain, rate=rate, semitones=semitones).to(KERNEL_DEVICE)
-    return frontend.to(KERNEL_DEVICE).render(reading, recipe, n_time).cpu()
+    frontend.to(KERNEL_DEVICE)
+    return frontend.render(reading_of(waveform), recipe, waveform.shape[1]).cpu()

@@ -65,6 +65,9 @@ def test_flatten_lists_every_key():
         ("augment.stretch.rate=[0.9]", "augment.stretch.rate"),
         ("frontend.hop_length=4096", "frontend.hop_length must be in 1..2048, got 4096"),
         ("frontend.f_max=20000", "frontend.f_max <= audio.sample_rate / 2"),
+        ("frontend.kind=torchaudo", "frontend.kind"),
+        ("frontend.transform=cqt", "frontend.transform=cqt needs nnAudio, got frontend.kind=auto"),
+        ("frontend.trainable=true", "set frontend.kind=nnaudio"),
         ("model.name=resnet5000", "model.name"),
         ("train=null", "train"),
         ("train.seed", "expected section.key=value"),
@@ -75,6 +78,38 @@ def test_bad_override_is_refused_in_one_line(override, message):
     with pytest.raises(ConfigError, match=r"\A[^\n]+\Z") as error:
         load_config(overrides=[override])
     assert message in str(error.value)
+
+
+CQT = ["frontend.kind=nnaudio", "frontend.transform=cqt", "frontend.f_min=40"]
+TRAINABLE = ["frontend.kind=nnaudio", "frontend.trainable=true"]
+FIXED = ["augment.pitch.probability=0", "augment.stretch.probability=0"]
+UNMASKED = [*FIXED, "augment.mask.probability=0"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (CQT, "set augment.pitch.probability=0 augment.stretch.probability=0"),
+        ([*CQT, FIXED[0]], "can't do stretch; set augment.stretch.probability=0"),
+        ([*CQT, "augment.preset=four_variants"], "augment.preset=four_variants"),
+        ([*CQT, *FIXED, "frontend.trainable=true"], "set augment.mask.probability=0"),
+        ([*CQT, *FIXED, "frontend.f_min=0"], "set frontend.f_min"),
+        ([*CQT, *FIXED, "frontend.bins_per_octave=12"], "raise frontend.bins_per_octave"),
+        (TRAINABLE, f"set {' '.join(UNMASKED)}"),
+        ([*TRAINABLE, *FIXED], "can't do mask; set augment.mask.probability=0"),
+        ([*TRAINABLE, "augment.preset=four_variants"], "set augment.preset=ranges or"),
+    ],
+)
+def test_what_a_front_end_can_not_do_is_refused_in_one_line(overrides, message):
+    with pytest.raises(ConfigError, match=r"\A[^\n]+\Z") as error:
+        load_config(overrides=overrides)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("frontend", [CQT, TRAINABLE, [*CQT, "frontend.trainable=true"]])
+@pytest.mark.parametrize("changes", [UNMASKED, ["augment.preset=none"]])
+def test_front_ends_by_nnaudio_are_accepted(frontend, changes):
+    assert load_config(overrides=[*frontend, *changes]).frontend.kind == "nnaudio"
 
 
 @pytest.mark.parametrize(

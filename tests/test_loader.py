@@ -53,14 +53,14 @@ def read_epoch(loader, epoch=0):
     batches = list(loader.epoch(epoch))
     return [
         torch.cat([getattr(b, name) for b in batches]).cpu()
-        for name in ("log_mel", "target", "clip_index")
+        for name in ("input", "target", "clip_index")
     ]
 
 
 def test_shapes_and_types():
     batch = next(make_loader().epoch(0))
-    assert batch.log_mel.shape == (8, 1, 32, 1 + N_TIME // 256)
-    assert batch.log_mel.dtype == torch.float32
+    assert batch.input.shape == (8, 1, 32, 1 + N_TIME // 256)
+    assert batch.input.dtype == torch.float32
     assert batch.target.shape == (8, N_CLASSES)
     assert batch.clip_index.shape == (8,)
     torch.testing.assert_close(batch.target.sum(dim=1), torch.ones(8))
@@ -98,7 +98,7 @@ def test_a_resumed_epoch_goes_on_with_the_next_batch():
     whole, rest = list(loader.epoch(2)), list(loader.epoch(2, first_step=3))
     assert len(rest) == 2
     for a, b in zip(whole[3:], rest, strict=True):
-        assert torch.equal(a.log_mel, b.log_mel)
+        assert torch.equal(a.input, b.input)
     assert list(loader.epoch(2, first_step=5)) == []
     assert loader.wait_s() == 0
 
@@ -225,11 +225,11 @@ def test_cuda_batches_equal_the_cpus(place):
 def test_no_batch_is_overwritten_while_a_slow_consumer_reads_it(place):
     """The consumer's kernels run late; what they read must still be the batch they were given."""
     loader = make_loader(4, place=place, device=torch.device("cuda"))
-    expected = [batch.log_mel.sum().item() for batch in loader.epoch(0)]
+    expected = [batch.input.sum().item() for batch in loader.epoch(0)]
     sums = []
     for batch in loader.epoch(0):
         torch.cuda._sleep(20_000_000)
-        sums.append(batch.log_mel.sum())
+        sums.append(batch.input.sum())
     assert [value.item() for value in sums] == pytest.approx(expected, rel=1e-5)
 
 

@@ -3,5 +3,6 @@
 from audioml.frontend.backends import choose_kind
 from audioml.frontend.levels import BandLevels
 from audioml.frontend.logmel import LogMel
+from audioml.frontend.nnaudio import LogCqt, TrainableLogMel
 
-__all__ = ["BandLevels", "LogMel", "choose_kind"]
+__all__ = ["BandLevels", "LogCqt", "LogMel", "TrainableLogMel", "choose_kind"]

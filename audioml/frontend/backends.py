@@ -73,7 +73,7 @@ class TorchSpectrum(nn.Module):
 
 
 def torchaudio_spectrum(n_fft: int, win_length: int) -> nn.Module:
-    """Make what ``TorchSpectrum`` is of ``torchaudio.transforms.Spectrogram``."""
+    """Make ``torchaudio.transforms.Spectrogram`` do what ``TorchSpectrum`` does."""
     from torchaudio.transforms import Spectrogram
 
     return nn.Sequential(
@@ -109,7 +109,7 @@ class NnAudioPower(nn.Module):
 
 
 def nnaudio_spectrum(n_fft: int, win_length: int, *, trainable: bool = False) -> nn.Module:
-    """Make what ``TorchSpectrum`` is of ``nnAudio.features.stft.STFT``, a convolution.
+    """Make ``nnAudio.features.stft.STFT``, a convolution, do what ``TorchSpectrum`` does.
 
     Args:
         n_fft: Length of the transform.
@@ -141,7 +141,7 @@ def torchaudio_filterbank(
     mel_norm: MelNorm = "slaney",
     pitch_ratio: float = 1.0,
 ) -> Tensor:
-    """Make what ``functional.mel_filterbank`` does of ``torchaudio.functional.melscale_fbanks``."""
+    """Make ``mel_filterbank``'s filters by ``torchaudio.functional.melscale_fbanks``."""
     from torchaudio.functional import melscale_fbanks
 
     # torchaudio's frequencies end at a whole number of Hz. So its axis is made longer, to where a
@@ -174,7 +174,7 @@ def nnaudio_filterbank(
     mel_norm: MelNorm = "slaney",
     pitch_ratio: float = 1.0,
 ) -> Tensor:
-    """Make what ``functional.mel_filterbank`` does of ``nnAudio.librosa_functions.get_mel``."""
+    """Make ``mel_filterbank``'s filters by ``nnAudio.librosa_functions.get_mel``."""
     from nnAudio.librosa_functions import get_mel
 
     with warnings.catch_warnings():  # of bands that a clip shifted down does not reach
