@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,6 +18,7 @@ from audioml.frontend import BandLevels
 from audioml.frontend.recipe import Reading, Recipe
 from audioml.rng import Stream, permutation, uniform
 from audioml.store import ClipStore
+from audioml.threads import one_thread_an_operation
 
 Crop = Literal["random", "center", "start"]
 _CROP_PLACE = {"random": 0.5, "center": 0.5, "start": 0.0}  # where no random number decides
@@ -140,7 +141,8 @@ class Loader:
         if first_step > last:
             return
         self._begin_wait()
-        plan = self._plan_epoch(epoch)
+        with nullcontext() if self._stream else one_thread_an_operation():  # see frontend/cpu.py
+            plan = self._plan_epoch(epoch)
         batches = [self._batch(step) for step in range(first_step, last + 1)]
         making = self._make(plan, batches, epoch if self.augment is not None else None)
         prepared = self._prepare(making, self._record())

@@ -3,7 +3,9 @@
 A batch of 32 clips of 5 s makes 56 MB of frames and as much of spectra. glibc gives such blocks
 back to the system as soon as they are free, so that every batch pays for their pages anew, and no
 cache still holds them when the next step reads them. One clip makes 1.7 MB. So every thread takes
-one clip all the way, with operations of one thread, in buffers that it keeps.
+one clip all the way, with operations of one thread, in buffers that it keeps. Operations of several
+threads are kept out altogether: OpenMP's threads spin for milliseconds after each, on the cores
+that the next clips need.
 """
 
 import threading
@@ -16,13 +18,15 @@ import torch
 from torch import Tensor
 
 from audioml.frontend.recipe import Reading, Recipe, circle_pieces
-from audioml.threads import one_thread_an_operation
 
 _BLOCK_SIZE = 1 << 19  # samples in the frames worked on at a time: 2 MB
 _BAND = 16  # mel filters that share a matrix product over the frequencies they hear
 
 Fill = Callable[[int, Tensor], None]
-"""Writes to, or changes, the tensor of a clip."""
+"""Writes the waveform of a clip [time], given its number, over that of another one."""
+
+Finish = Callable[[Tensor, Tensor], None]
+"""Turns mel powers [n_mels, frame] into something as large; the second is written to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +65,18 @@ def reader(reading: Reading, recipe: Recipe) -> Fill:
     noise_start = [] if recipe.noise_start is None else recipe.noise_start.tolist()
 
     def fill(clip: int, waveform: Tensor) -> None:
-        waveform.zero_()
-        for gains, places in voices:
-            if not gains[clip]:
-                continue
+        for voice, (gains, places) in enumerate(voices):
             begin, length, period, start = places[clip]
+            if voice == 0 and length < period:
+                waveform.zero_()
+            if voice > 0 and gains[clip] == 0:
+                continue
             for piece, heard in circle_pieces(len(waveform), length, period, start):
                 sound = samples[begin + heard.start : begin + heard.stop]
-                waveform[piece].add_(sound, alpha=gains[clip])
+                if voice == 0:
+                    torch.mul(sound, gains[clip], out=waveform[piece])
+                else:
+                    waveform[piece].add_(sound, alpha=gains[clip])
         if noise is not None and noise_gain[clip]:
             first = noise_start[clip]
             waveform.add_(noise[first : first + len(waveform)], alpha=noise_gain[clip])
@@ -95,6 +103,14 @@ class _Buffers:
         self.spectrum = torch.empty(n_frames, n_fft // 2 + 1, dtype=torch.complex64)
         self.parts = torch.view_as_real(self.spectrum).flatten(1)
         self.mel = torch.empty(n_frames, n_mels)
+        self._products: dict[int, tuple[list[Band], list[tuple[Tensor, Tensor, Tensor]]]] = {}
+
+    def products(self, bands: list[Band]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """List the matrix products of a bank's bands: two factors and the place of the result."""
+        if id(bands) not in self._products:
+            factors = [(self.parts[:, b.parts], b.weight, self.mel[:, b.mels]) for b in bands]
+            self._products[id(bands)] = bands, factors
+        return self._products[id(bands)][1]
 
 
 _kept = threading.local()
@@ -111,23 +127,25 @@ def _buffers(*shape: int) -> _Buffers:
 @torch.inference_mode(False)  # its results are written to by threads that know no such mode
 def mel_spectrograms(
     fill: Fill,
-    finish: Fill,
+    finish: Finish,
     starts: Tensor,
     filters: Sequence[list[Band]],
     *,
     n_time: int,
     window: Tensor,
+    n_threads: int,
 ) -> Tensor:
-    """Compute mel spectrograms, clips in parallel.
+    """Compute mel spectrograms, clips in parallel; to be called with operations of one thread.
 
     Args:
-        fill: Writes the waveform of a clip [time].
-        finish: Turns the mel powers of a clip [n_mels, frame] into what is wanted, in place.
+        fill: Writes the waveform of a clip.
+        finish: Turns mel powers into what is wanted.
         starts: First sample of each frame, counted from ``n_fft // 2`` samples before the waveform
             [batch, frame], int64, at most ``n_time + n_fft // 2``.
         filters: The filters of each clip, cut by ``cut_filters``.
         n_time: Samples a waveform.
         window: [n_fft].
+        n_threads: Threads that share the clips.
 
     Returns:
         [batch, n_mels, frame], float32.
@@ -136,7 +154,6 @@ def mel_spectrograms(
     n_mels, n_block = filters[0][-1].mels.stop, max(_BLOCK_SIZE // len(window), 1)
     shape = (n_time, len(window), min(n_frames, n_block), n_mels)
     mel = torch.empty(n_batch, n_mels, n_frames)
-
     clips = iter(range(n_batch))  # whoever is free takes the next one
 
     def work() -> None:
@@ -145,32 +162,28 @@ def mel_spectrograms(
             fill(clip, buffers.waveform)
             for first in range(0, n_frames, n_block):
                 block = slice(first, first + n_block)
-                _mel_power(buffers, starts[clip, block], window, filters[clip], mel[clip, :, block])
-            finish(clip, mel[clip])
+                power = _mel_power(buffers, starts[clip, block], window, filters[clip])
+                finish(power, mel[clip, :, block])
 
-    with one_thread_an_operation() as n_threads:
-        helpers = [_pool(n_threads).submit(work) for _ in range(min(n_threads, n_batch) - 1)]
-        try:
-            work()
-        finally:
-            wait(helpers)
-        for helper in helpers:
-            helper.result()  # raises what it raised
+    helpers = [_pool(n_threads).submit(work) for _ in range(min(n_threads, n_batch) - 1)]
+    try:
+        work()
+    finally:
+        wait(helpers)
+    for helper in helpers:
+        helper.result()  # raises what it raised
     return mel
 
 
-def _mel_power(
-    buffers: _Buffers, starts: Tensor, window: Tensor, bands: list[Band], mel: Tensor
-) -> None:
-    """Compute some frames' mel powers into ``mel`` [n_mels, frame]."""
-    n = len(starts)
-    frames, parts, rows = buffers.frames[:n], buffers.parts[:n], buffers.mel[:n]
-    torch.index_select(buffers.every_frame, 0, starts, out=frames)
-    torch.fft.rfft(frames.mul_(window), out=buffers.spectrum[:n])
-    parts.mul_(parts)
-    for band in bands:
-        torch.mm(parts[:, band.parts], band.weight, out=rows[:, band.mels])
-    mel.copy_(rows.t())
+def _mel_power(buffers: _Buffers, starts: Tensor, window: Tensor, bands: list[Band]) -> Tensor:
+    """Compute some frames' mel powers [n_mels, frame], to be read before the buffers change."""
+    n = len(starts)  # fewer than there is room for at a clip's end
+    torch.index_select(buffers.every_frame, 0, starts, out=buffers.frames[:n])
+    torch.fft.rfft(buffers.frames.mul_(window), out=buffers.spectrum)
+    buffers.parts.mul_(buffers.parts)
+    for parts, weight, mels in buffers.products(bands):
+        torch.mm(parts, weight, out=mels)
+    return buffers.mel[:n].t()
 
 
 @cache

@@ -12,6 +12,7 @@ from audioml.frontend.backends import BACKENDS, Kind, leave_unsaved
 from audioml.frontend.functional import MelNorm, MelScale
 from audioml.frontend.levels import BandLevels
 from audioml.frontend.recipe import Reading, Recipe
+from audioml.threads import one_thread_an_operation
 
 STEPS_A_SEMITONE = 10
 """Pitch shifts are rounded to the filter banks at hand, a bank every 10 cents."""
@@ -139,27 +140,30 @@ class LogMel(BandLevels):
 
     def _render_on_cpu(self, reading: Reading, recipe: Recipe, n_time: int) -> Tensor:
         """Compute what ``reference`` does of what ``read_waveforms`` reads, a clip at a time."""
-        n_batch = reading.n_batch
-        rate = torch.ones(n_batch) if recipe.rate is None else recipe.rate
-        starts = F.frame_starts(self.n_frames(n_time), self.hop_length, rate)
-        steps = self._pitch_steps(n_batch, recipe.semitones).tolist()
-        masks = [] if recipe.mask is None else recipe.mask.t().tolist()
+        n_batch, floor_power = reading.n_batch, 10.0 ** (self.floor_db / 10.0)
+        scale, offset = 10.0 / self.std_db, -self.mean_db / self.std_db
 
-        def finish(clip: int, mel: Tensor) -> None:
-            self._normalise(mel)
-            if masks:
-                first_mel, end_mel, first_frame, end_frame = masks[clip]
-                mel[first_mel:end_mel] = 0.0
-                mel[:, first_frame:end_frame] = 0.0
+        def finish(power: Tensor, level: Tensor) -> None:  # as _normalise, in fewer operations
+            torch.clamp(power, min=floor_power, out=level)
+            torch.addcmul(offset, level.log10_(), scale, out=level)
 
-        log_mel = cpu.mel_spectrograms(
-            cpu.reader(reading, recipe),
-            finish,
-            starts.clamp_(max=n_time + self.n_fft // 2),
-            [self._filters_cut(step) for step in steps],
-            n_time=n_time,
-            window=self.window,
-        )
+        with one_thread_an_operation() as n_threads:
+            rate = torch.ones(n_batch) if recipe.rate is None else recipe.rate
+            starts = F.frame_starts(self.n_frames(n_time), self.hop_length, rate)
+            steps = self._pitch_steps(n_batch, recipe.semitones).tolist()
+            log_mel = cpu.mel_spectrograms(
+                cpu.reader(reading, recipe),
+                finish,
+                starts.clamp_(max=n_time + self.n_fft // 2),
+                [self._filters_cut(step) for step in steps],
+                n_time=n_time,
+                window=self.window,
+                n_threads=n_threads,
+            )
+            masks = [] if recipe.mask is None else recipe.mask.t().tolist()
+            for level, (low, high, first, end) in zip(log_mel, masks, strict=False):
+                level[low:high] = 0.0
+                level[:, first:end] = 0.0
         return log_mel.to(self.dtype)
 
     def _render_on_cuda(self, reading: Reading, recipe: Recipe, n_time: int) -> Tensor:
