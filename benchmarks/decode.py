@@ -105,7 +105,12 @@ def build(decoder: Decoder, files: Sequence[Path], n_threads: int) -> Workload:
     """Make passes over some files, in this thread or in several."""
     decoder.decode(files[0])
     run = map if n_threads == 1 else ThreadPoolExecutor(n_threads).map
-    return Workload(step=lambda: list(run(decoder.decode, files)), n_clips=len(files))
+
+    def step() -> None:
+        with ours.one_thread_an_operation():  # as when a store is filled
+            list(run(decoder.decode, files))
+
+    return Workload(step=step, n_clips=len(files))
 
 
 def list_cases(folder: Path, options: argparse.Namespace, rate: int) -> list[Case]:
@@ -123,7 +128,7 @@ def list_cases(folder: Path, options: argparse.Namespace, rate: int) -> list[Cas
                         build=partial(build, decoder, files, n_threads),
                         is_ours=decoder.name == "ours",
                         caveat=decoder.caveat,
-                        reference=(f"soundfile, {ending}",),
+                        reference=(f"soundfile + soxr HQ, {ending}",),
                     )
                 )
     return cases

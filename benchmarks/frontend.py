@@ -24,8 +24,9 @@ def list_cases(job: Job) -> list[Case]:
         plain_case(
             f"ours, batch {job.batch_size}",
             job,
-            lambda: ours.make_frontend(device=job.device, **job.chain.frontend),
+            lambda: ours.make_log_mel(device=job.device, **job.chain.frontend),
             caveat="",
+            convert=lambda samples: samples,
             is_ours=True,
         ),
         *plain,

@@ -27,9 +27,13 @@ from audioml.datasets.manifest import Clip, Manifest
 from audioml.decode import decode_clip
 from audioml.frontend import LogMel, choose_kind
 from audioml.frontend.functional import mel_filterbank
+from audioml.frontend.recipe import Reading, Recipe
 from audioml.loader import Batch, Loader
 from audioml.models import MODELS
 from audioml.store import WaveformStore
+from audioml.threads import one_thread_an_operation
+
+__all__ = ["AugmentConfig", "one_thread_an_operation"]
 
 N_CLASSES = 50
 
@@ -47,6 +51,18 @@ def make_frontend(*, device: torch.device, max_semitones: float = 0.0, **setting
     return LogMel(max_semitones=max_semitones, win_length=win_length, kind=kind, **settings).to(
         device
     )
+
+
+def make_log_mel(*, device: torch.device, **settings: int) -> Callable[[Tensor], Tensor]:
+    """Make a function from int16 clips [clip, time] to plain log-mels [clip, mel, frame] in dB."""
+    frontend = make_frontend(device=device, **settings)
+
+    def log_mel(samples: Tensor) -> Tensor:
+        reading = Reading.of_waveforms(samples[None])
+        gain = torch.full(reading.begin.shape, 1 / 32_768, device=device)
+        return frontend.render(reading, Recipe(gain=gain), samples.shape[1])
+
+    return log_mel
 
 
 def mel_filters(*, sample_rate: int, n_fft: int, n_mels: int, **_: int) -> Tensor:

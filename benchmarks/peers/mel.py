@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import cycle
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 import ours
@@ -174,8 +175,12 @@ def _build_librosa(job: Job, size: int) -> Workload:
     def log_mel(samples: Tensor) -> Tensor:
         return torch.from_numpy(librosa_log_mel(to_float(samples).numpy(), job.chain))
 
+    def step() -> None:
+        with threadpool_limits(1):  # its products are too small for more
+            log_mel(next(parts))
+
     return Workload(
-        step=lambda: log_mel(next(parts)),
+        step=step,
         n_clips=size,
         log_mel_db=lambda: log_mel(job.samples[:N_COMPARED]),
     )

@@ -1,6 +1,7 @@
 """Cases whose work is done by a DataLoader's processes."""
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch.utils.data import DataLoader, Dataset
 
 from harness import Workload
@@ -24,6 +25,7 @@ def run_epochs(dataset: Dataset[torch.Tensor], job: Job) -> Workload:
         batch_size=job.worker_batch,
         num_workers=job.workers,
         persistent_workers=True,
+        worker_init_fn=_limit_threads,
         pin_memory=is_cuda,
     )
 
@@ -32,6 +34,11 @@ def run_epochs(dataset: Dataset[torch.Tensor], job: Job) -> Workload:
             batch.to(job.device, non_blocking=True)
 
     return Workload(step=step, n_clips=len(dataset))
+
+
+def _limit_threads(_: int) -> None:
+    """Keep a worker to one core: torch does that by itself, NumPy's BLAS does not."""
+    threadpool_limits(1)
 
 
 def clips_a_turn(job: Job) -> int:
