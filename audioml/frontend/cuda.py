@@ -69,11 +69,12 @@ def render(
     shape = (reading.n_batch, len(bank.height), n_frames)
     log_mel = torch.empty(shape, dtype=dtype, device=reading.samples.device)
     n_part = max(_SCRATCH_BYTES // (4 * n_frames * len(bank.window)), 1)
-    for first in range(0, reading.n_batch, n_part):
-        part = slice(first, first + n_part)
-        some = recipe.part(part)
-        frames = make_frames(reading.part(part), some, bank, n_time, n_frames)
-        write_log_mel(torch.fft.rfft(frames), some, bank, log_mel[part])
+    with torch.cuda.device_of(log_mel):  # Triton launches on the current device
+        for first in range(0, reading.n_batch, n_part):
+            part = slice(first, first + n_part)
+            some = recipe.part(part)
+            frames = make_frames(reading.part(part), some, bank, n_time, n_frames)
+            write_log_mel(torch.fft.rfft(frames), some, bank, log_mel[part])
     return log_mel
 
 
