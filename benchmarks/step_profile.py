@@ -27,11 +27,11 @@ small ones of the loader dearer than they are; on CUDA the time of all kernels i
 
 # The parts of a step, by the operations that a CPU does there and the kernels that CUDA runs.
 OPERATIONS = {
-    "read, mix, add noise": ("zero_", "add_"),
+    "read, mix, add noise": ("zero_", "mul", "add_"),
     "frame, window": ("index_select", "mul_"),
     "FFT": ("fft_rfft",),
-    "power, pitch, mel": ("mm", "copy_"),
-    "level, normalise, mask": ("clamp_", "log10_", "sub_", "div_", "fill_"),
+    "power, pitch, mel": ("mm",),
+    "level, normalise, mask": ("clamp", "log10_", "addcmul", "fill_"),
 }
 KERNELS = {
     "read, mix, add noise, frame, window": "frames_kernel",
@@ -95,15 +95,22 @@ def profile_steps(job: Job, n_steps: int) -> dict[str, float]:
 
 
 def plot(part_ms: dict[str, float], title: str) -> Figure:
-    """Draw a step as one bar, its parts in the order in which they happen."""
-    figure = Figure(figsize=(9, 2.6), layout="constrained")
-    axes, begin_ms, total_ms = figure.subplots(), 0.0, sum(part_ms.values())
-    for number, (part, ms) in enumerate(part_ms.items()):
-        colour = "0.75" if part == MODEL else f"C{number}"
-        axes.barh(0, ms, left=begin_ms, color=colour, label=f"{part}: {ms / total_ms:.1%}")
-        begin_ms += ms
-    axes.set(title=title, xlabel="time of a step [ms]", yticks=[], xlim=(0, total_ms))
-    axes.spines[["top", "left", "right"]].set_visible(False)
+    """Draw a step as a bar, and above it the making of its batch, magnified."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    batch, step = figure.subplots(2)
+    colours = {part: "0.75" if part == MODEL else f"C{n}" for n, part in enumerate(part_ms)}
+    total_ms = sum(part_ms.values())
+    batch_ms = {part: ms for part, ms in part_ms.items() if part != MODEL}
+    for axes, shown_ms in ((batch, batch_ms), (step, part_ms)):
+        begin_ms = 0.0
+        for part, ms in shown_ms.items():
+            label = f"{part}: {ms / total_ms:.1%}" if axes is step else None
+            axes.barh(0, ms, left=begin_ms, color=colours[part], label=label)
+            begin_ms += ms
+        axes.set(yticks=[], xlim=(0, begin_ms))
+        axes.spines[["top", "left", "right"]].set_visible(False)
+    batch.set(title=title, xlabel="making the batch [ms]")
+    step.set(xlabel="the whole step [ms]")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     return figure
 
