@@ -1,5 +1,7 @@
 """Log-mels by every kind of front end, from the same samples."""
 
+import importlib.util
+
 import torch
 from kernel_device import KERNEL_DEVICE
 
@@ -7,23 +9,14 @@ from audioml.decode import FULL_SCALE
 from audioml.frontend import LogMel
 from audioml.frontend.recipe import Reading, Recipe
 
-KINDS = ["torch", "torchaudio", "nnaudio", "triton"]
+HAS_TRITON = importlib.util.find_spec("triton") is not None  # it comes with torch for CUDA
+KINDS = ["torch", "torchaudio", "nnaudio", *["triton"] * HAS_TRITON]
 IS_INTERPRETED = KERNEL_DEVICE.type == "cpu"  # Triton; a second of sound takes it seconds
 
 
 def to_steps(waveform):
     """Round samples to those that an int16 holds, so that all kinds can be given the same."""
     return (waveform * FULL_SCALE).round() / FULL_SCALE
-
-
-def reading_of(waveform):
-    """Waveforms [batch, time] as a store's int16 samples."""
-    n_batch, n_time = waveform.shape
-    whole = torch.full((1, n_batch), n_time)
-    begin = n_time * torch.arange(n_batch)[None]
-    samples = (waveform * FULL_SCALE).round().to(torch.int16).flatten()
-    fields = (samples, begin, whole, whole, torch.zeros_like(begin))
-    return Reading(*(field.to(KERNEL_DEVICE) for field in fields))
 
 
 def compute(kind, waveform, rate=None, semitones=None, **settings):
@@ -33,5 +26,6 @@ def compute(kind, waveform, rate=None, semitones=None, **settings):
         return frontend(waveform, rate, semitones)
     gain = torch.full((1, len(waveform)), 1 / FULL_SCALE)
     recipe = Recipe(gain=gain, rate=rate, semitones=semitones).to(KERNEL_DEVICE)
+    samples = (waveform * FULL_SCALE).round().to(torch.int16).to(KERNEL_DEVICE)
     frontend.to(KERNEL_DEVICE)
-    return frontend.render(reading_of(waveform), recipe, waveform.shape[1]).cpu()
+    return frontend.render(Reading.of_waveforms(samples[None]), recipe, waveform.shape[1]).cpu()

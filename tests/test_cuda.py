@@ -12,6 +12,8 @@ from audioml.frontend import LogMel
 from audioml.frontend import functional as F
 from audioml.frontend.recipe import Reading, Recipe
 
+pytest.importorskip("triton")  # it comes with torch for CUDA
+
 RATE, N_TIME = 8000, 4000
 REPOSITORY = Path(__file__).parent.parent
 
