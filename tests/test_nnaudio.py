@@ -4,11 +4,10 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from kinds import reading_of
 from sounds import partials
 
 from audioml.frontend import LogCqt, LogMel, TrainableLogMel
-from audioml.frontend.recipe import Recipe
+from audioml.frontend.recipe import Reading, Recipe
 
 RATE = 22_050
 SETTINGS = {"sample_rate": 8000, "hop_length": 100, "n_mels": 16}
@@ -133,8 +132,8 @@ def test_recipes_without_changes_are_rendered():
     waveform = 0.1 * torch.randn(2, 2000, generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([[0, 3], [2, 3], [0, 0], [0, 7]])
     frontend = LogCqt(**CQT)
-    recipe = Recipe(gain=torch.full((1, 2), 1 / 32_768), mask=mask)
-    rendered = frontend.render(reading_of(waveform), recipe, 2000)
+    recipe = Recipe(gain=torch.ones(1, 2), mask=mask)
+    rendered = frontend.render(Reading.of_waveforms(waveform[None]), recipe, 2000)
     assert (rendered[0, :2] == 0).all()
     assert (rendered[0, 2:] - frontend(waveform)[0, 2:]).abs().max() < 0.05
     assert (rendered[1, :, :7] == 0).all()
