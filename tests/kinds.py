@@ -1,16 +1,13 @@
 """Log-mels by every kind of front end, from the same samples."""
 
-import importlib.util
-
 import torch
-from kernel_device import KERNEL_DEVICE
+from kernel_device import KERNEL_DEVICE, can_run_kernels
 
 from audioml.decode import FULL_SCALE
 from audioml.frontend import LogMel
 from audioml.frontend.recipe import Reading, Recipe
 
-HAS_TRITON = importlib.util.find_spec("triton") is not None  # it comes with torch for CUDA
-KINDS = ["torch", "torchaudio", "nnaudio", *["triton"] * HAS_TRITON]
+KINDS = ["torch", "torchaudio", "nnaudio", *["triton"] * can_run_kernels()]
 IS_INTERPRETED = KERNEL_DEVICE.type == "cpu"  # Triton; a second of sound takes it seconds
 
 

@@ -1,4 +1,7 @@
+import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -131,3 +134,13 @@ def test_runs_and_keeps_every_result(main, subject, settings, tmp_path, monkeypa
     off = [float(number) for row in rows for number in row[4].split(", ") if number]
     assert off
     assert max(off) < 0.01
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with torch for CUDA")
+def test_kernels_compile_for_gpus_that_are_not_here():
+    script = Path(__file__).parent.parent / "benchmarks" / "kernels.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if "sm_" in line]
+    assert {row[1].strip() for row in rows} == {"sm_80", "sm_90"}
+    assert {row[0].strip() for row in rows} == {"frames_kernel", "log_mel_kernel"}
+    assert all(int(row[-1]) == 0 for row in rows), "registers are spilled"

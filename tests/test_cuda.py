@@ -1,21 +1,16 @@
 """The Triton kernels against plain torch: on CUDA, or else in Triton's interpreter."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from kernel_device import KERNEL_DEVICE
+from kernel_device import KERNEL_DEVICE, can_run_kernels
 
 from audioml.frontend import LogMel
 from audioml.frontend import functional as F
 from audioml.frontend.recipe import Reading, Recipe
 
-pytest.importorskip("triton")  # it comes with torch for CUDA
+pytestmark = pytest.mark.skipif(not can_run_kernels(), reason="no Triton that could run here")
 
 RATE, N_TIME = 8000, 4000
-REPOSITORY = Path(__file__).parent.parent
 
 
 def make_reading(lengths, starts, *, n_time=N_TIME, wrap=False, seed=0, level=3000):
@@ -168,15 +163,6 @@ def test_large_batches_go_in_parts_of_bounded_memory(monkeypatch):
     monkeypatch.setattr(cuda, "_SCRATCH_BYTES", 2 * 32 * 256 * 4)
     parts, _ = render(LogMel(sample_rate=RATE, **settings), reading, recipe)
     assert torch.equal(parts, whole)
-
-
-def test_kernels_compile_for_gpus_that_are_not_here():
-    script = REPOSITORY / "benchmarks" / "kernels.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if "sm_" in line]
-    assert {row[1].strip() for row in rows} == {"sm_80", "sm_90"}
-    assert {row[0].strip() for row in rows} == {"frames_kernel", "log_mel_kernel"}
-    assert all(int(row[-1]) == 0 for row in rows), "registers are spilled"
 
 
 @pytest.mark.gpu
