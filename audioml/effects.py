@@ -2,6 +2,7 @@
 
 import difflib
 import random
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from audioml.config import ConfigError
 from audioml.rng import Stream, random_words
+
+_N_TRIED = 3  # clips on which a chain is tried before it is used
 
 
 class Effects:
@@ -27,8 +30,8 @@ class Effects:
         seed: The run's seed.
 
     Raises:
-        ConfigError: If audiomentations or what a transform needs is missing, or a transform or an
-            argument is unknown.
+        ConfigError: If audiomentations or what a transform needs is missing, a transform or an
+            argument is unknown, or the chain can't be repeated.
     """
 
     def __init__(
@@ -68,14 +71,21 @@ class Effects:
         return np.pad(changed, (0, len(waveform) - len(changed)))
 
     def _try(self) -> None:
-        """Apply the chain once: some transforms look for what they need only then."""
+        """Apply the chain: some transforms look for what they need, or for dice, only then."""
         noise = np.random.default_rng(0).standard_normal(self.sample_rate, dtype=np.float32)
         try:
-            self(0.1 * noise, 0, 0)
+            self(0.1 * noise, 0, 0)  # now all is imported that is to be seeded
+            first, again = ([self(0.1 * noise, 0, n) for n in range(_N_TRIED)] for _ in range(2))
         except ImportError as error:
             raise ConfigError(
                 f"augment.extra: {error}; python -m pip install 'audioml[effects]'"
             ) from error
+        if not np.array_equal(first, again):
+            raise ConfigError(
+                f"augment.extra: {', '.join(self.names)}: not the same twice, with the same seed; "
+                "leave out what draws from a generator of its own, or set its arguments so that "
+                "it does not"
+            )
 
     def cost_s(self, waveforms: Sequence[NDArray[np.float32]]) -> float:
         """Measure what a clip costs on average [s]."""
@@ -86,7 +96,7 @@ class Effects:
 
 
 class _seeded:  # noqa: N801 - used as a function
-    """Seed the interpreter's generators and NumPy's, and put back what they were."""
+    """Seed the generators of the interpreter, NumPy and pyroomacoustics; put back the first two."""
 
     def __init__(self, words: list[int]) -> None:
         self._words = words
@@ -95,6 +105,9 @@ class _seeded:  # noqa: N801 - used as a function
         self._states = random.getstate(), np.random.get_state()  # noqa: NPY002
         random.seed(self._words[0] << 32 | self._words[1])
         np.random.seed(self._words[2:])  # noqa: NPY002
+        rooms = sys.modules.get("pyroomacoustics")
+        if rooms is not None:
+            rooms.random.seed(numpy=self._words[2], libroom=self._words[3])
 
     def __exit__(self, *_: object) -> None:
         random.setstate(self._states[0])

@@ -53,6 +53,22 @@ def test_same_seed_epoch_and_clip_same_samples_and_no_traces():
     )
 
 
+def test_dice_that_cannot_be_seeded_are_refused():
+    dice = np.random.default_rng()
+
+    def shake(samples, sample_rate):
+        return samples + dice.standard_normal(len(samples), dtype=np.float32)
+
+    with pytest.raises(ConfigError, match=r"augment\.extra: Lambda: not the same twice"):
+        make({"name": "Lambda", "transform": shake, "p": 1.0})
+
+
+def test_rooms_are_the_same_twice():
+    pytest.importorskip("pyroomacoustics")  # comes with audioml[effects]
+    effects = make({"name": "RoomSimulator", "p": 1.0})
+    np.testing.assert_array_equal(effects(sound(), 1, 2), effects(sound(), 1, 2))
+
+
 def test_the_cost_is_measured():
     slow = make({"name": "PitchShift", "p": 1.0})
     fast = make({"name": "PolarityInversion", "p": 1.0})
