@@ -17,6 +17,7 @@ from audioml.config import (
     StretchConfig,
 )
 from audioml.decode import FULL_SCALE
+from audioml.frontend.recipe import Recipe
 
 RATE, N_TIME = 8000, 8000
 
@@ -203,3 +204,12 @@ def test_a_recipes_part_is_the_recipe_of_a_part():
     alone = recipe_of(augment, augment.draw(5, clips[4:9]), levels[:, 4:9])
     for field in dataclasses.fields(alone):
         assert torch.equal(getattr(part, field.name), getattr(alone, field.name)), field.name
+
+
+def test_more_clips_than_there_is_noise():
+    n = 50
+    noise = {"noise": torch.ones(20), "noise_gain": torch.ones(n), "noise_start": torch.zeros(n)}
+    recipe = Recipe(gain=torch.arange(float(n))[None], **noise)
+    part = recipe.part(torch.tensor([49, 0]))
+    assert part.gain.tolist() == [[49, 0]]
+    assert torch.equal(part.noise, recipe.noise)

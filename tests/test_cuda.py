@@ -96,7 +96,7 @@ def test_extreme_rates(rate):
     assert_equal(*render(frontend, reading, recipe))
 
 
-@pytest.mark.parametrize("semitones", [-12.0, -0.05, 0.25, 11.97, 12.0, 40.0])
+@pytest.mark.parametrize("semitones", [-12.0, -0.15, -0.05, 0.25, 0.45, 11.97, 12.0, 40.0])
 def test_extreme_pitches_and_ties(semitones):
     frontend = LogMel(
         sample_rate=RATE, n_fft=512, win_length=512, hop_length=256, n_mels=64, max_semitones=12

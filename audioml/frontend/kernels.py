@@ -7,11 +7,15 @@ in plain torch, and the tests hold the kernels to them.
 import triton
 import triton.language as tl
 
-# What is given a clip is read as scalars: whether its address is aligned makes no difference.
+# What is given a clip is read as scalars: whether its address is aligned makes no difference, and
+# strides follow the number of clips: a kernel for each would be compiled in the middle of an epoch.
 _CLIP_FIELDS = ("begin", "length", "period", "start", "gain", "noise_gain", "noise_start", "rate")
 
 
-@triton.jit(do_not_specialize_on_alignment=_CLIP_FIELDS)
+@triton.jit(
+    do_not_specialize=("reading_stride", "gain_stride"),
+    do_not_specialize_on_alignment=_CLIP_FIELDS,
+)
 def frames_kernel(
     frames,  # [batch, n_frames, n_fft] float32, out
     samples,  # [sample] int16, or float32
@@ -66,7 +70,9 @@ def frames_kernel(
     tl.store(frames + tl.program_id(0).to(tl.int64) * n_fft + place, wave, mask=is_inside)
 
 
-@triton.jit(do_not_specialize_on_alignment=("semitones", "mask"))
+@triton.jit(
+    do_not_specialize=("mask_stride",), do_not_specialize_on_alignment=("semitones", "mask")
+)
 def log_mel_kernel(
     log_mel,  # [batch, n_mels, n_frames], out
     parts,  # [batch, n_frames, 2 * n_freqs] float32: real and imaginary in turn
@@ -97,8 +103,9 @@ def log_mel_kernel(
     mel = first_mel + tl.arange(0, MELS)
     is_mel = mel < n_mels
     ratio = 1.0
-    if HAS_PITCH:  # as LogMel rounds
-        step = tl.floor(tl.load(semitones + clip) * STEPS_A_SEMITONE + 0.5)
+    if HAS_PITCH:  # as LogMel rounds: in float64 the product is exact, fused with the sum or not
+        exact = tl.load(semitones + clip).to(tl.float64) * STEPS_A_SEMITONE
+        step = tl.floor(exact + 0.5).to(tl.float32)
         step = tl.minimum(tl.maximum(step, -n_steps), n_steps)
         ratio = tl.exp2(step * (1.0 / (12 * STEPS_A_SEMITONE)))
     low = tl.load(edges + mel, mask=is_mel, other=0.0)[None, :]

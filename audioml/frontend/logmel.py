@@ -187,7 +187,7 @@ class LogMel(BandLevels):
         """Choose each clip's filter bank [batch], int64."""
         if semitones is None:
             return torch.full((n_batch,), self._n_steps, device=self.filters.device)
-        steps = torch.floor(semitones * STEPS_A_SEMITONE + 0.5).long()
+        steps = torch.floor(semitones.double() * STEPS_A_SEMITONE + 0.5).long()
         return steps.clamp_(-self._n_steps, self._n_steps).add_(self._n_steps)
 
     def _filters_cut(self, step: int) -> list[cpu.Band]:

@@ -86,8 +86,8 @@ class Recipe:
 
     def part(self, clips: slice | Tensor) -> "Recipe":
         """Pick some of the clips."""
-        picked = self._changed(lambda parameter: parameter[..., clips])
-        return replace(picked, noise=self.noise)
+        of_clips = replace(self, noise=None)  # the noise is all clips' in common
+        return replace(of_clips._changed(lambda p: p[..., clips]), noise=self.noise)
 
     def to(self, device: torch.device) -> "Recipe":
         """Move to a device."""
