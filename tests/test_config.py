@@ -68,7 +68,7 @@ def test_flatten_lists_every_key():
         ("frontend.kind=torchaudo", "frontend.kind"),
         ("frontend.transform=cqt", "frontend.transform=cqt needs nnAudio, got frontend.kind=auto"),
         ("frontend.trainable=true", "set frontend.kind=nnaudio"),
-        ("model.name=resnet5000", "model.name"),
+        ("audio.store=pined", "did you mean pinned?"),
         ("train=null", "train"),
         ("train.seed", "expected section.key=value"),
         ("audio.sample_rate=fast", "audio.sample_rate"),

@@ -1,0 +1,49 @@
+"""Run configuration: frozen dataclasses filled from YAML files and overrides."""
+
+from audioml.config.augment import (
+    AugmentConfig,
+    GainConfig,
+    MaskConfig,
+    MixupConfig,
+    NoiseConfig,
+    PitchConfig,
+    ShiftConfig,
+    StretchConfig,
+)
+from audioml.config.checks import ConfigError
+from audioml.config.loading import flatten, load_config, to_yaml
+from audioml.config.sections import (
+    AudioConfig,
+    DataConfig,
+    FrontendConfig,
+    ModelConfig,
+    OptimConfig,
+    OutputConfig,
+    RunConfig,
+    SplitsConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "AudioConfig",
+    "AugmentConfig",
+    "ConfigError",
+    "DataConfig",
+    "FrontendConfig",
+    "GainConfig",
+    "MaskConfig",
+    "MixupConfig",
+    "ModelConfig",
+    "NoiseConfig",
+    "OptimConfig",
+    "OutputConfig",
+    "PitchConfig",
+    "RunConfig",
+    "ShiftConfig",
+    "SplitsConfig",
+    "StretchConfig",
+    "TrainConfig",
+    "flatten",
+    "load_config",
+    "to_yaml",
+]

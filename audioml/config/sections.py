@@ -1,0 +1,226 @@
+"""Settings by section: frozen dataclasses that refuse what can't be run.
+
+``configs/default.yaml`` lists every key with its unit; a test holds it equal to these defaults.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from audioml.config.augment import AugmentConfig
+from audioml.config.checks import ConfigError, check
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which data set."""
+
+    name: Literal["synthetic", "esc10", "esc50"] = "synthetic"
+    root: str | None = None
+    url: str = "https://github.com/karolpiczak/ESC-50/archive/refs/heads/master.zip"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check("data.seed", self.seed, 0, 2**32 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitsConfig:
+    """Which clips train, choose and test."""
+
+    protocol: Literal["nested", "fixed", "holdout"] = "nested"
+    fold: int = 1
+    test_share: float = 0.2
+    val_share: float = 0.2
+    seed: int = 0
+    strict_sources: bool = False
+
+    def __post_init__(self) -> None:
+        check("splits.fold", self.fold, 1)
+        check("splits.test_share", self.test_share, 0.01, 0.9)
+        check("splits.val_share", self.val_share, 0.0, 0.9)
+        check("splits.test_share + splits.val_share", self.test_share + self.val_share, 0.01, 0.95)
+        check("splits.seed", self.seed, 0, 2**32 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioConfig:
+    """How clips are decoded, cut to length and kept."""
+
+    sample_rate: int = 22_050
+    clip_s: float = 5.0
+    pad: Literal["zero", "wrap"] = "zero"
+    crop: Literal["random", "center", "start"] = "random"
+    store: Literal["auto", "device", "pinned", "host", "stream"] = "auto"
+    device_budget_gib: float = 4.0
+    host_budget_gib: float = 16.0
+    decode_threads: int = 0
+
+    def __post_init__(self) -> None:
+        check("audio.sample_rate", self.sample_rate, 1_000, 384_000)
+        check("audio.clip_s", self.clip_s, 0.01, 3_600)
+        check("audio.device_budget_gib", self.device_budget_gib, 0)
+        check("audio.host_budget_gib", self.host_budget_gib, 0)
+        check("audio.decode_threads", self.decode_threads, 0, 256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontendConfig:
+    """The front end: what turns waveforms into what the network sees."""
+
+    kind: Literal["auto", "torch", "triton", "torchaudio", "nnaudio"] = "auto"
+    transform: Literal["mel", "cqt"] = "mel"
+    trainable: bool = False
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    n_fft: int = 2048
+    win_length: int = 2048
+    hop_length: int = 512
+    n_mels: int = 128
+    bins_per_octave: int = 16
+    f_min: float = 0.0
+    f_max: float | None = None
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    mel_norm: Literal["slaney", "none"] = "slaney"
+    floor_db: float = -100.0
+
+    def __post_init__(self) -> None:
+        check("frontend.n_fft", self.n_fft, 16, 1 << 20)
+        check("frontend.win_length", self.win_length, 1, self.n_fft)
+        check("frontend.hop_length", self.hop_length, 1, self.n_fft)
+        check("frontend.n_mels", self.n_mels, 1, 4096)
+        check("frontend.bins_per_octave", self.bins_per_octave, 1, 192)
+        check("frontend.f_min", self.f_min, 0)
+        check("frontend.floor_db", self.floor_db, -200, 0)
+        if self.nnaudio_setting and self.kind != "nnaudio":
+            raise ConfigError(
+                f"{self.nnaudio_setting} needs nnAudio, got frontend.kind={self.kind}; set "
+                "frontend.kind=nnaudio"
+            )
+        if self.transform == "cqt" and self.f_min < 10:
+            raise ConfigError(
+                "frontend.transform=cqt needs a first bin of at least 10 Hz, got "
+                f"{self.f_min:g}; set frontend.f_min"
+            )
+
+    @property
+    def nnaudio_setting(self) -> str:
+        """The setting that asks for nnAudio and rules out changes of tempo and pitch, or ""."""
+        if self.trainable:
+            return "frontend.trainable=true"
+        return "frontend.transform=cqt" if self.transform == "cqt" else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network."""
+
+    name: Literal["cnn"] = "cnn"
+    width: int = 32
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        check("model.width", self.width, 4, 1024)
+        check("model.dropout", self.dropout, 0, 0.95)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The optimizer and its schedule."""
+
+    lr: float = 2e-3
+    weight_decay: float = 0.02
+    schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
+    warmup_share: float = 0.1
+    label_smoothing: float = 0.1
+    grad_clip: float = 1.0
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        check("optim.lr", self.lr, 1e-9, 1e3)
+        check("optim.weight_decay", self.weight_decay, 0)
+        check("optim.warmup_share", self.warmup_share, 0, 0.9)
+        check("optim.label_smoothing", self.label_smoothing, 0, 0.9)
+        check("optim.grad_clip", self.grad_clip, 0)
+        check("optim.ema_decay", self.ema_decay, 0, 0.99999)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The training loop."""
+
+    epochs: int = 30
+    batch_size: int = 16
+    eval_batch_size: int = 32
+    seed: int = 0
+    device: str = "auto"
+    amp: Literal["auto", "bf16", "off"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        check("train.epochs", self.epochs, 1)
+        check("train.batch_size", self.batch_size, 2)
+        check("train.eval_batch_size", self.eval_batch_size, 1)
+        check("train.seed", self.seed, 0, 2**63 - 1)
+        check("train.patience", self.patience, 0)
+
+    def is_mixed(self, device_type: str) -> bool:
+        """Whether the model runs in mixed precision: asked for, or by default on CUDA."""
+        return self.amp == "bf16" or (self.amp == "auto" and device_type == "cuda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputConfig:
+    """Where a run is kept."""
+
+    dir: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything a run depends on."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    splits: SplitsConfig = field(default_factory=SplitsConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    run: OutputConfig = field(default_factory=OutputConfig)
+    resume: str | None = None
+
+    def __post_init__(self) -> None:
+        nyquist = self.audio.sample_rate / 2
+        f_max = nyquist if self.frontend.f_max is None else self.frontend.f_max
+        if not self.frontend.f_min < f_max <= nyquist:
+            raise ConfigError(
+                f"frontend.f_min < frontend.f_max <= audio.sample_rate / 2 ({nyquist:g} Hz) must "
+                f"hold, got {self.frontend.f_min:g} and {f_max:g}; set frontend.f_max"
+            )
+        last_octave = (self.frontend.n_mels - 1) / self.frontend.bins_per_octave
+        last_hz = self.frontend.f_min * 2.0**last_octave
+        if self.frontend.transform == "cqt" and last_hz > f_max:
+            raise ConfigError(
+                f"the last of frontend.n_mels={self.frontend.n_mels} bins lies at {last_hz:g} Hz, "
+                f"above {f_max:g} Hz; lower frontend.n_mels or frontend.f_min, or raise "
+                "frontend.bins_per_octave"
+            )
+        self._check_changes()
+
+    def _check_changes(self) -> None:
+        """Refuse augmentation that the front end can't do."""
+        setting, preset = self.frontend.nnaudio_setting, self.augment.preset
+        if not setting or preset == "none":
+            return
+        if preset == "four_variants":
+            raise ConfigError(
+                f"{setting} changes neither pitch nor tempo, which augment.preset=four_variants "
+                "does; set augment.preset=ranges or augment.preset=none"
+            )
+        names = ("pitch", "stretch", "mask") if self.frontend.trainable else ("pitch", "stretch")
+        wanted = [name for name in names if getattr(self.augment, name).probability]
+        if wanted:
+            keys = " ".join(f"augment.{name}.probability=0" for name in wanted)
+            raise ConfigError(f"{setting} can't do {', '.join(wanted)}; set {keys}")
