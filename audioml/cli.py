@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from audioml.audit import AuditError, LeakError, audit_files
+from audioml.compare import compare
 from audioml.config import ConfigError, RunConfig, load_config, to_yaml
+from audioml.crossval import run_crossval
 from audioml.datasets import load_manifest
 from audioml.datasets.manifest import DataError
 from audioml.experiment import run_experiment
@@ -76,6 +78,25 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--print-config", action="store_true", help="print every setting and stop")
     train.set_defaults(run=_train)
 
+    crossval = verbs.add_parser(
+        "crossval",
+        help="train and test every official fold, and pool what they say",
+        description="Train and test once a fold under splits.protocol nested or fixed; "
+        "resume=DIR goes on with an interrupted cross-validation.",
+    )
+    crossval.add_argument("settings", nargs="*", help=_SETTINGS)
+    crossval.set_defaults(run=_crossval)
+
+    side_by_side = verbs.add_parser(
+        "compare",
+        help="put finished runs or cross-validations side by side",
+        description="Compare finished runs or cross-validations with the first of them: figures "
+        "with intervals, paired significance, size and speed.",
+    )
+    side_by_side.add_argument("folders", nargs="+", type=Path, metavar="RUN")
+    side_by_side.add_argument("--out", type=Path, help="folder for the table and the picture")
+    side_by_side.set_defaults(run=_compare)
+
     check = verbs.add_parser("verify", help="check a data set: files, classes, folds, sound")
     check.add_argument("settings", nargs="*", help=_SETTINGS)
     check.set_defaults(run=_verify)
@@ -105,13 +126,30 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(to_yaml(config), end="")
         return 0
-    if config.resume is not None and len(arguments.settings) > 1:
+    _refuse_changes(config, arguments.settings)
+    run_experiment(config)
+    return 0
+
+
+def _crossval(arguments: argparse.Namespace) -> int:
+    config = read_settings(arguments.settings)
+    _refuse_changes(config, arguments.settings)
+    run_crossval(config)
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    print(compare(arguments.folders, arguments.out), end="")
+    return 0
+
+
+def _refuse_changes(config: RunConfig, settings: Sequence[str]) -> None:
+    """Refuse other settings beside ``resume``."""
+    if config.resume is not None and len(settings) > 1:
         raise ConfigError(
             f"resume={config.resume} goes on with that run's own settings; leave out the others, "
             "or start a new run"
         )
-    run_experiment(config)
-    return 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:

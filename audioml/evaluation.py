@@ -1,7 +1,8 @@
 """A model on a split: figures, tables, plots."""
 
+import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,12 @@ from torch import nn
 from audioml import metrics, plots
 from audioml.audit import LeakError
 from audioml.datasets.manifest import Manifest, describe_examples
+from audioml.frontend import BandLevels
 from audioml.loader import Loader
 from audioml.runs import RunFolder
+
+_N_WARM_UP: Final = 3
+_N_TIMED: Final = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +92,40 @@ def evaluate(
     return Evaluation(clip_index=clip_index, target=target, probability=probability)
 
 
+@torch.inference_mode()
+def measure_latency(
+    model: nn.Module,
+    frontend: BandLevels,
+    n_time: int,
+    *,
+    device: torch.device,
+    autocast: torch.autocast | None = None,
+) -> float:
+    """Time the way from one clip's waveform on the device to its logits, after warming up.
+
+    Args:
+        model: From the loader's inputs to logits [batch, class].
+        frontend: What makes those inputs; part of the model where it is trained.
+        n_time: Samples of the clip.
+        device: Where it is done.
+        autocast: The precision the model runs in; None for float32.
+
+    Returns:
+        Median of 20 runs [s]; the model is left in the mode it was in.
+    """
+    was_training = model.training
+    model.eval()
+    waveform = torch.rand(1, n_time, generator=torch.Generator().manual_seed(0)).to(device)
+    times = []
+    for _ in range(_N_WARM_UP + _N_TIMED):
+        begin = time.perf_counter()
+        with autocast or torch.autocast(device.type, enabled=False):
+            model((waveform if frontend.trainable else frontend(waveform))[:, None]).cpu()
+        times.append(time.perf_counter() - begin)
+    model.train(was_training)
+    return float(np.median(times[_N_WARM_UP:]))
+
+
 def refuse_seen(
     manifest: Manifest, clip_index: NDArray[np.int64], train_sources: list[str]
 ) -> None:
@@ -124,7 +163,7 @@ def predictions_table(evaluation: Evaluation, manifest: Manifest) -> pd.DataFram
     probabilities = {
         f"p_{label}": evaluation.probability[:, n] for n, label in enumerate(manifest.labels)
     }
-    return table.assign(**probabilities).round(6)
+    return table.assign(**probabilities).round(9)
 
 
 def write_evaluation(folder: RunFolder, evaluation: Evaluation, manifest: Manifest) -> Figure:

@@ -11,7 +11,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from audioml import plots
 from audioml.config import RunConfig, flatten, load_config
-from audioml.evaluation import Evaluation, describe_figures, refuse_seen, write_evaluation
+from audioml.evaluation import (
+    Evaluation,
+    describe_figures,
+    measure_latency,
+    refuse_seen,
+    write_evaluation,
+)
 from audioml.loader import Batch
 from audioml.preparation import Experiment, choose_device, prepare
 from audioml.runs import (
@@ -188,11 +194,22 @@ class _Run:
             / p.train_s,
             "data_wait": p.wait_s / p.train_s,
             "train_time_s": p.train_s,
+            "latency_ms": 1000 * self._latency_s(),
             "peak_memory_gib": peak_memory_gib(x.device),
             "store": x.store.place,
             "device": describe_device(x.device),
             "commit": self.commit,
         }
+
+    def _latency_s(self) -> float:
+        x, trainer = self.x, self.trainer
+        return measure_latency(
+            trainer.averaged_model,
+            x.frontend,
+            x.store.n_time,
+            device=x.device,
+            autocast=trainer.autocast(),
+        )
 
     def _write_results(self, evaluation: Evaluation, summary: dict[str, Any]) -> None:
         history = self.trainer.progress.history

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -108,6 +109,34 @@ def plot_log_mels(
     for axes in grid[:, 0]:
         axes.set_ylabel("Frequency [Hz]")
     figure.colorbar(image, ax=grid, shrink=0.8, label="Level [deviations from the training mean]")
+    return figure
+
+
+def plot_comparison(rows: pd.DataFrame) -> Figure:
+    """Draw accuracies, and their differences to the first, with their intervals.
+
+    Args:
+        rows: Columns name, accuracy, interval, difference, difference_interval; shares, 0 to 1.
+    """
+    figure = Figure(figsize=(11, 1.4 + 0.45 * len(rows)), layout="constrained")
+    accuracy, difference = figure.subplots(1, 2, sharey=True)
+    for axes, name, interval in (
+        (accuracy, "accuracy", "interval"),
+        (difference, "difference", "difference_interval"),
+    ):
+        for place, row in enumerate(rows.to_dict("records")):
+            colour = _GREY if place == 0 else _BLUE
+            ends = [100 * end for end in row[interval]]
+            axes.plot(ends, [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
+            axes.plot(100 * row[name], place, "o", color=colour, markersize=7)
+        axes.grid(axis="x", alpha=0.25)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    difference.axvline(0, color=_GREY, linewidth=1, linestyle=":")
+    accuracy.set(title="Accuracy", xlabel="% of clips, 95 % interval")
+    difference.set(title=f"Difference to {rows['name'][0]}", xlabel="Points, 95 % paired interval")
+    accuracy.set_yticks(range(len(rows)), list(rows["name"]))
+    accuracy.set_ylim(len(rows) - 0.5, -0.5)
     return figure
 
 

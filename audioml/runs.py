@@ -12,7 +12,7 @@ from datetime import datetime
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import IO, Any, cast
+from typing import IO, Any, Self, cast
 from zipfile import is_zipfile
 
 import pandas as pd
@@ -31,8 +31,8 @@ class RunError(ValueError):
     """A run folder that can't be used; the message names it and the remedy."""
 
 
-class RunFolder:
-    """A folder with the name and place of everything a run keeps.
+class Folder:
+    """A folder that keeps figures, tables and settings, each file written whole or not at all.
 
     Args:
         path: The folder; it exists.
@@ -41,14 +41,12 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
-        self.last = path / "checkpoints" / "last.pt"
-        self.best = path / "checkpoints" / "best.pt"
-        (path / "checkpoints").mkdir(exist_ok=True)
+        self.summary = path / "summary.json"
         (path / "plots").mkdir(exist_ok=True)
 
     @classmethod
-    def create(cls, config: RunConfig) -> "RunFolder":
-        """Make the folder of a new run: ``run.dir``, or one named after time, model and data.
+    def create(cls, config: RunConfig, kind: str = "") -> Self:
+        """Make a new folder: ``run.dir``, or one named after time, kind, model and data.
 
         Raises:
             RunError: If ``run.dir`` is there already and holds anything.
@@ -57,28 +55,14 @@ class RunFolder:
             path = Path(config.run.dir)
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
                 raise RunError(
-                    f"{path}: already there; choose another run.dir, or continue that run with "
-                    f"resume={path}"
+                    f"{path}: already there; choose another run.dir, or continue what is in it "
+                    f"with resume={path}"
                 )
             path.mkdir(parents=True, exist_ok=True)
             return cls(path)
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        return cls(_make_unused(Path("runs") / f"{now}_{config.model.name}_{config.data.name}"))
-
-    @classmethod
-    def open(cls, path: Path) -> "RunFolder":
-        """Open the folder of a run that is to go on.
-
-        Raises:
-            RunError: If it is not a run folder, or has no checkpoint.
-        """
-        for file in (path / "config.yaml", path / "checkpoints" / "last.pt"):
-            if not file.is_file():
-                raise RunError(
-                    f"{path}: no {file.relative_to(path)} in it, so there is nothing to resume; "
-                    "give the folder of a run"
-                )
-        return cls(path)
+        names = (now, kind, config.model.name, config.data.name)
+        return cls(_make_unused(Path("runs") / "_".join(filter(None, names))))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file of the folder."""
@@ -97,6 +81,35 @@ class RunFolder:
         """Write a figure to ``plots/``."""
         with _replacing(self.path / "plots" / name) as file:
             figure.savefig(file, format="png", dpi=110)
+
+
+class RunFolder(Folder):
+    """A folder with the name and place of everything a run keeps.
+
+    Args:
+        path: The folder; it exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.last = path / "checkpoints" / "last.pt"
+        self.best = path / "checkpoints" / "best.pt"
+        (path / "checkpoints").mkdir(exist_ok=True)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the folder of a run that is to go on.
+
+        Raises:
+            RunError: If it is not a run folder, or has no checkpoint.
+        """
+        for file in (path / "config.yaml", path / "checkpoints" / "last.pt"):
+            if not file.is_file():
+                raise RunError(
+                    f"{path}: no {file.relative_to(path)} in it, so there is nothing to resume; "
+                    "give the folder of a run"
+                )
+        return cls(path)
 
     def write_start(self, config: RunConfig, split: pd.DataFrame) -> None:
         """Keep what the run depends on: configuration, environment and split."""

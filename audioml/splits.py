@@ -104,6 +104,26 @@ def make_split(
     return split
 
 
+def official_folds(manifest: Manifest, protocol: str) -> list[int]:
+    """List the folds that can test under a protocol, in ascending order.
+
+    Raises:
+        SplitError: If the protocol or the data set has no folds.
+    """
+    if protocol not in _LEAST_FOLDS:
+        raise SplitError(
+            f"a cross-validation rotates official folds, which splits.protocol={protocol} does not "
+            f"use; set splits.protocol to {' or '.join(_LEAST_FOLDS)}"
+        )
+    folds = {clip.fold for clip in manifest.clips}
+    if None in folds:
+        raise SplitError(
+            f"{manifest.name} has no official folds, so there is nothing to cross-validate; train "
+            "once with splits.protocol=holdout"
+        )
+    return sorted(fold for fold in folds if fold is not None)
+
+
 def split_digest(manifest: Manifest, indices: NDArray[np.int64]) -> str:
     """Hash a set of clips: SHA-256 over their sorted file names, sources and times.
 

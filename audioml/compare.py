@@ -1,0 +1,176 @@
+"""Finished runs or cross-validations side by side: figures, how sure they are, what they cost."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from audioml import plots
+from audioml.datasets.manifest import describe_examples
+from audioml.results import Results
+from audioml.runs import Folder, RunError
+from audioml.statistics import bootstrap_mean, holm, mcnemar
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One of the things compared.
+
+    Args:
+        name: Its folder's name.
+        model: Its model.
+        accuracy: Share of all clips classified right.
+        interval: Bootstrap interval of that over clips, 95 %.
+        macro_auc: Of all clips; for a cross-validation the folds' mean.
+        difference: Accuracy less the first one's.
+        difference_interval: Paired bootstrap interval of that over clips, 95 %.
+        p_value: McNemar's exact test against the first one, adjusted after Holm.
+        n_parameters: Parameters of the model.
+        train_time_s: Training, all folds together [s].
+        clips_per_s: Clips trained on a second.
+        latency_ms: From one clip's waveform to its logits [ms].
+    """
+
+    name: str
+    model: str
+    accuracy: float
+    interval: Interval
+    macro_auc: float
+    difference: float
+    difference_interval: Interval
+    p_value: float
+    n_parameters: int
+    train_time_s: float
+    clips_per_s: float
+    latency_ms: float
+
+
+def compare(paths: Sequence[Path], out: Path | None = None) -> str:
+    """Compare finished runs or cross-validations with the first of them.
+
+    Args:
+        paths: Their folders, two or more; all tested the same clips under the same protocol.
+        out: Folder to write compare.md, compare.csv and plots/compare.png to; None for nothing.
+
+    Returns:
+        A Markdown table and what must be known to read it.
+
+    Raises:
+        RunError: If a folder is not a finished run, or they can't be compared; it says why.
+    """
+    if len({path.resolve() for path in paths}) < 2:
+        raise RunError(
+            "compare needs the folders of two or more runs, got "
+            f"{', '.join(map(str, paths)) or 'none'}; name another one"
+        )
+    results = [Results.read(path) for path in paths]
+    results = [results[0], *(_align(results[0], other) for other in results[1:])]
+    rows = make_rows(results)
+    text = _as_markdown(results, rows)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = Folder(out)
+        folder.write_text("compare.md", text)
+        folder.write_table("compare.csv", [asdict(row) for row in rows])
+        folder.write_figure("compare.png", plots.plot_comparison(pd.DataFrame(rows)))
+    return text
+
+
+def make_rows(results: Sequence[Results]) -> list[Row]:
+    """Work out the rows of a comparison with the first of some results of the same clips."""
+    first = results[0].is_right
+    p_values = [float("nan"), *holm([mcnemar(first, other.is_right) for other in results[1:]])]
+    return [
+        _make_row(result, result.is_right.astype(float) - first, p_value)
+        for result, p_value in zip(results, p_values, strict=True)
+    ]
+
+
+def _make_row(result: Results, difference: np.ndarray, p_value: float) -> Row:
+    summary = result.summary
+    return Row(
+        name=result.path.resolve().name,
+        model=summary["model"],
+        accuracy=float(result.is_right.mean()),
+        interval=bootstrap_mean(result.is_right.astype(float)),
+        macro_auc=summary["macro_auc"],
+        difference=float(difference.mean()),
+        difference_interval=bootstrap_mean(difference),
+        p_value=p_value,
+        n_parameters=summary["n_parameters"],
+        train_time_s=summary["train_time_s"],
+        clips_per_s=summary["clips_per_s"],
+        latency_ms=summary["latency_ms"],
+    )
+
+
+def _align(first: Results, other: Results) -> Results:
+    """Bring the clips of another result into the first one's order.
+
+    Raises:
+        RunError: If the two can't be compared.
+    """
+    for key in ("data", "protocol"):
+        if first.summary[key] != other.summary[key]:
+            raise RunError(
+                f"{first.path} and {other.path} can't be compared: {key} is {first.summary[key]} "
+                f"in one and {other.summary[key]} in the other; compare runs of the same {key}"
+            )
+    columns = [name for name in ("label", "fold") if name in first.predictions]
+    mine, theirs = (r.predictions.set_index("path") for r in (first, other))
+    apart = sorted(set(mine.index) ^ set(theirs.index))
+    if apart:
+        raise RunError(
+            f"{first.path} and {other.path} can't be compared: they tested different clips "
+            f"({len(mine)} and {len(theirs)}; only one has {describe_examples(apart)}); compare "
+            "runs of the same fold, or whole cross-validations"
+        )
+    theirs = theirs.loc[mine.index]
+    if not set(columns) <= set(theirs) or not theirs[columns].equals(mine[columns]):
+        raise RunError(
+            f"{first.path} and {other.path} can't be compared: the same clips have other "
+            f"{' or '.join(columns)}s; run both on the same data"
+        )
+    return Results(path=other.path, summary=other.summary, predictions=theirs.reset_index())
+
+
+def _as_markdown(results: Sequence[Results], rows: Sequence[Row]) -> str:
+    summary, n_clips = results[0].summary, len(results[0].predictions)
+    devices = sorted({str(result.summary["device"]) for result in results})
+    head = (
+        "| run | model | accuracy | 95 % interval | macro AUC | to the first | 95 % interval | p |"
+        " parameters | training [s] | clips/s | latency [ms] |\n"
+        "|---|---|---:|---|---:|---:|---|---:|---:|---:|---:|---:|\n"
+    )
+    notes = (
+        f"{summary['data']}, {summary['protocol']}, {n_clips} clips. Intervals: bootstrap over "
+        "clips, for differences paired. p: McNemar's exact test against the first, adjusted after "
+        f"Holm. Speeds on {' and '.join(devices)}"
+        + ("; they can't be compared.\n" if len(devices) > 1 else ".\n")
+    )
+    return head + "".join(map(_as_line, rows)) + "\n" + notes
+
+
+def _as_line(row: Row) -> str:
+    low, high = row.interval
+    paired = ["", "", ""]
+    if not np.isnan(row.p_value):
+        least, most = row.difference_interval
+        paired = [f"{row.difference:+.1%}", f"{least:+.1%} to {most:+.1%}", f"{row.p_value:.2g}"]
+    cells = [
+        row.name,
+        row.model,
+        f"{row.accuracy:.1%}",
+        f"{low:.1%} to {high:.1%}",
+        f"{row.macro_auc:.4f}",
+        *paired,
+        f"{row.n_parameters:,}",
+        f"{row.train_time_s:.0f}",
+        f"{row.clips_per_s:.0f}",
+        f"{row.latency_ms:.1f}",
+    ]
+    return f"| {' | '.join(cells)} |\n"

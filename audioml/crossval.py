@@ -1,0 +1,151 @@
+"""Every official fold in its turn as the test fold, and what the folds say together."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from audioml import plots
+from audioml.config import OutputConfig, RunConfig, load_config, to_yaml
+from audioml.datasets import load_manifest
+from audioml.experiment import run_experiment
+from audioml.results import Results
+from audioml.runs import Folder, RunError, describe_environment
+from audioml.splits import official_folds
+from audioml.statistics import bootstrap_mean
+from audioml.training import Interrupted
+
+log = logging.getLogger("audioml")
+
+_SPREAD = ("accuracy", "macro_auc", "macro_f1", "loss")  # mean and deviation over the folds
+_SAME = ("data", "is_synthetic", "model", "n_parameters", "protocol", "epochs", "seed", "device")
+
+
+def run_crossval(config: RunConfig) -> dict[str, Any]:
+    """Train and test once a fold, and write what the folds say together.
+
+    A fold is an ordinary run in a folder of its own, ``fold-K``. With ``resume`` set to the folder
+    of a cross-validation, finished folds are left as they are, one that was interrupted goes on,
+    and the others follow.
+
+    Args:
+        config: The runs; ``splits.fold`` is set to each fold in turn.
+
+    Returns:
+        What stands in ``summary.json``.
+
+    Raises:
+        ValueError: If configuration, data, folds or folder can't be used; a subclass each.
+        Interrupted: If it was stopped and can be resumed; the message says how.
+    """
+    config, path = _settings(config)
+    data = config.data
+    manifest = load_manifest(name=data.name, root=data.root, url=data.url, seed=data.seed)
+    folds = official_folds(manifest, config.splits.protocol)
+    folder = Folder(path) if path else Folder.create(config, "crossval")
+    if path is None:
+        folder.write_text("config.yaml", to_yaml(config))
+        folder.write_json("env.json", describe_environment())
+    for number, fold in enumerate(folds, 1):
+        log.info("fold      %d (%d of %d)", fold, number, len(folds))
+        try:
+            _run_fold(config, _fold_path(folder, fold), fold)
+        except Interrupted as stop:
+            raise Interrupted(
+                f"stopped in fold {fold}; continue with: audioml crossval resume={folder.path}"
+            ) from stop
+    return _write_results(folder, folds)
+
+
+def describe_crossval(summary: dict[str, Any]) -> str:
+    """Write a cross-validation's figures in a line for people."""
+    low, high = summary["accuracy_interval"]
+    return (
+        f"{summary['protocol']}, {len(summary['folds'])} folds: accuracy "
+        f"{summary['accuracy']:.1%} ± {summary['accuracy_sd']:.1%} over the folds, 95 % interval "
+        f"over {summary['n_test']} clips {low:.1%} to {high:.1%}; macro AUC "
+        f"{summary['macro_auc']:.4f} ± {summary['macro_auc_sd']:.4f}"
+    )
+
+
+def _settings(config: RunConfig) -> tuple[RunConfig, Path | None]:
+    """Give the settings to use, and the folder to go on with: its own settings, then."""
+    if config.resume is None:
+        return config, None
+    path = Path(config.resume)
+    if not (path / "config.yaml").is_file() or (path / "checkpoints").exists():
+        raise RunError(f"{path}: not the folder of a cross-validation; start one without resume")
+    return load_config([path / "config.yaml"]), path
+
+
+def _fold_path(folder: Folder, fold: int) -> Path:
+    return folder.path / f"fold-{fold}"
+
+
+def _run_fold(config: RunConfig, path: Path, fold: int) -> None:
+    """Run a fold from wherever it stands."""
+    if (path / "summary.json").is_file():
+        log.info("finished  %s", path)
+        return
+    if (path / "checkpoints" / "last.pt").is_file():
+        run_experiment(replace(config, resume=str(path)))
+        return
+    if path.exists():  # stopped before its first checkpoint: nothing in it was trained
+        shutil.rmtree(path)
+    splits, run = replace(config.splits, fold=fold), OutputConfig(dir=str(path))
+    run_experiment(replace(config, splits=splits, run=run))
+
+
+def _write_results(folder: Folder, folds: Sequence[int]) -> dict[str, Any]:
+    """Write what all folds say together."""
+    parts = [Results.read(_fold_path(folder, fold)) for fold in folds]
+    tables = [part.predictions.assign(fold=fold) for part, fold in zip(parts, folds, strict=True)]
+    pooled = Results(path=folder.path, summary={}, predictions=pd.concat(tables))
+    summary = _summarise(parts, pooled, folds)
+    folder.write_table("predictions.csv", pooled.predictions)
+    folder.write_table("per_class.csv", _per_class(parts, pooled, folds).round(4))
+    folder.write_figure(
+        "confusion_matrix.png",
+        plots.plot_confusion_matrix(pooled.confusion_matrix(), pooled.labels),
+    )
+    folder.write_json("summary.json", summary)
+    log.info("crossval  %s", describe_crossval(summary))
+    log.info("finished  %s", folder.path)
+    return summary
+
+
+def _summarise(parts: list[Results], pooled: Results, folds: Sequence[int]) -> dict[str, Any]:
+    rows = [part.summary for part in parts]
+    spread: dict[str, Any] = {}
+    for name in _SPREAD:
+        values = [row[name] for row in rows]
+        spread |= {name: float(np.mean(values)), f"{name}_sd": float(np.std(values, ddof=1))}
+    return {
+        **spread,
+        "accuracy_interval": bootstrap_mean(pooled.is_right.astype(np.float64)),
+        "pooled_accuracy": float(pooled.is_right.mean()),
+        "n_test": len(pooled.predictions),
+        **{name: rows[0][name] for name in _SAME},
+        "train_time_s": sum(row["train_time_s"] for row in rows),
+        "clips_per_s": float(np.median([row["clips_per_s"] for row in rows])),
+        "latency_ms": float(np.median([row["latency_ms"] for row in rows])),
+        "commits": sorted({str(row["commit"]) for row in rows}),
+        "folds": [{"fold": fold, **row} for fold, row in zip(folds, rows, strict=True)],
+    }
+
+
+def _per_class(parts: list[Results], pooled: Results, folds: Sequence[int]) -> pd.DataFrame:
+    """Tabulate each class over all clips, with its recall's spread over the folds."""
+    recall = pd.DataFrame(
+        {
+            f"recall_fold_{fold}": part.per_class()["recall"]
+            for fold, part in zip(folds, parts, strict=True)
+        }
+    )
+    spread = pd.DataFrame({"recall_sd": recall.std(axis=1), "recall_min": recall.min(axis=1)})
+    return pd.concat([pooled.per_class(), spread, recall], axis=1)

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from audioml.statistics import bootstrap_mean, holm, mcnemar
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.97])
+def test_interval_equals_scipys(share):
+    values = (np.arange(400) < share * 400).astype(float)
+    expected = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=5000, random_state=1
+    ).confidence_interval
+    assert bootstrap_mean(values) == pytest.approx(expected, abs=0.005)
+
+
+def test_interval_of_a_difference_is_narrower_than_of_its_parts():
+    rng = np.random.default_rng(0)
+    first = rng.random(400) < 0.9
+    second = first ^ (rng.random(400) < 0.02)
+    low, high = bootstrap_mean(first.astype(float) - second)
+    assert high - low < 0.5 * np.subtract(*bootstrap_mean(first.astype(float))[::-1])
+    assert low <= (first.astype(float) - second).mean() <= high
+
+
+def test_interval_covers_what_it_says():
+    rng = np.random.default_rng(0)
+    covered = [
+        low <= 0.8 <= high
+        for low, high in (bootstrap_mean((rng.random(200) < 0.8) * 1.0) for _ in range(300))
+    ]
+    assert 0.90 < np.mean(covered) < 0.98
+
+
+def test_interval_of_equal_values_is_that_value():
+    assert bootstrap_mean(np.ones(80)) == (1.0, 1.0)
+
+
+def test_interval_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one clip"):
+        bootstrap_mean(np.empty(0))
+
+
+def test_mcnemar_counts_only_clips_that_differ():
+    first = np.array([True] * 50 + [True] * 9 + [False] * 1)
+    second = np.array([True] * 50 + [False] * 9 + [True] * 1)
+    # 9 against 1 of 10 coins: 2 * (10 + 1) / 1024
+    assert mcnemar(first, second) == pytest.approx(22 / 1024)
+    assert mcnemar(second, first) == mcnemar(first, second)
+    assert mcnemar(first, first) == 1.0
+
+
+def test_holm_worked_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
