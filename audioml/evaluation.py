@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from audioml import metrics, plots
 from audioml.audit import LeakError
@@ -74,22 +74,34 @@ def evaluate(
         autocast: The precision the model runs in; None for float32.
 
     Returns:
-        Probabilities of every clip; the model is left in the mode it was in.
+        Probabilities of every clip, the mean over its crops; the model is left in the mode it was
+        in.
     """
     was_training = model.training
     model.eval()
+    crops = [_run_epoch(model, loader, crop, autocast) for crop in range(loader.n_crops)]
+    model.train(was_training)
+    clip_index, target, _ = crops[0]
+    probability = torch.stack([part[2] for part in crops]).mean(dim=0)
+    return Evaluation(
+        clip_index=clip_index.cpu().numpy(),
+        target=target.cpu().numpy(),
+        probability=probability.cpu().numpy(),
+    )
+
+
+def _run_epoch(
+    model: nn.Module, loader: Loader, epoch: int, autocast: torch.autocast | None
+) -> tuple[Tensor, ...]:
+    """Run a model over an epoch: clips [n], classes [n] and probabilities [n, class], float64."""
     outputs = []
-    for batch in loader.epoch(0):
+    for batch in loader.epoch(epoch):
         with autocast or torch.autocast(batch.input.device.type, enabled=False):
             logits = model(batch.input)
         outputs.append(
             (batch.clip_index, batch.target.argmax(dim=1), F.softmax(logits.double(), 1))
         )
-    model.train(was_training)
-    clip_index, target, probability = (
-        torch.cat(part).cpu().numpy() for part in zip(*outputs, strict=True)
-    )
-    return Evaluation(clip_index=clip_index, target=target, probability=probability)
+    return tuple(torch.cat(part) for part in zip(*outputs, strict=True))
 
 
 @torch.inference_mode()

@@ -21,7 +21,6 @@ from audioml.store import ClipStore
 from audioml.threads import one_thread_an_operation
 
 Crop = Literal["random", "center", "start"]
-_CROP_PLACE = {"random": 0.5, "center": 0.5, "start": 0.0}  # where no random number decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +84,8 @@ class Loader:
         batch_size: Clips a batch; the last one may be smaller.
         crop: Where clips longer than the waveform are cut; "random" cuts the centre where nothing
             is augmented.
+        n_crops: Where nothing is augmented: how many places long clips are cut at, evenly spread,
+            one an epoch in turn, instead of the centre alone.
         seed: The run's seed.
         augment: Augmentation, for training; None for evaluation.
         render: What makes a batch's input; None for the front end.
@@ -100,6 +101,7 @@ class Loader:
         n_classes: int,
         batch_size: int,
         crop: Crop = "random",
+        n_crops: int = 1,
         seed: int = 0,
         augment: Augment | None = None,
         render: Render | None = None,
@@ -108,6 +110,7 @@ class Loader:
         self.store, self.frontend, self.augment = store, frontend, augment
         self.clip_index = clip_index.sort().values
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
+        self.n_crops = n_crops
         self.device = store.device
         self._one_hot = F.one_hot(targets, n_classes).float().to(self.device)
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
@@ -210,7 +213,7 @@ class Loader:
         """Decide an epoch on the CPU, where every machine draws the same numbers."""
         clips, rms = self.clip_index, self.store.rms
         if self.augment is None:
-            start = self.store.crop_start(clips, _CROP_PLACE[self.crop])
+            start = self.store.crop_start(clips, self._crop_place(epoch))
             gain = torch.full((1, len(clips)), 1.0 / FULL_SCALE)
             return self._place_plan(clips[None], start[None], Recipe(gain=gain), None)
         draws = self.augment.draw(epoch, clips)
@@ -247,9 +250,15 @@ class Loader:
             ratio=None if ratio is None else ratio.to(self.device),
         )
 
+    def _crop_place(self, epoch: int) -> float:
+        """Say where in the room there is clips are cut when no random number decides."""
+        if self.crop == "start":
+            return 0.0
+        return (epoch % self.n_crops + 0.5) / self.n_crops
+
     def _random_crop(self, epoch: int, clip_index: Tensor) -> Tensor:
         if self.crop != "random":
-            return self.store.crop_start(clip_index, _CROP_PLACE[self.crop])
+            return self.store.crop_start(clip_index, self._crop_place(0))
         place = uniform(self.seed, epoch, clip_index, Stream.CROP)[:, 0]
         return self.store.crop_start(clip_index, place)
 

@@ -270,8 +270,9 @@ def _make_loaders(
     frontend.dtype = getattr(torch, config.frontend.dtype)
     # A front end that is trained is part of the model, and batches hold waveforms.
     common["render"] = read_waveforms if frontend.trainable else frontend.render
+    n_crops = config.audio.eval_crops
     loaders = {
-        name: Loader(clip_index=clips, batch_size=eval_batch_size, **common)
+        name: Loader(clip_index=clips, batch_size=eval_batch_size, n_crops=n_crops, **common)
         for name, clips in parts.items()
     }
     return loaders | {

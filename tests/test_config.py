@@ -68,6 +68,7 @@ def test_flatten_lists_every_key():
         ("frontend.kind=torchaudo", "frontend.kind"),
         ("frontend.transform=cqt", "frontend.transform=cqt needs nnAudio, got frontend.kind=auto"),
         ("frontend.trainable=true", "set frontend.kind=nnaudio"),
+        ("audio.eval_crops=0", "audio.eval_crops must be in 1..100, got 0"),
         ("audio.store=pined", "did you mean pinned?"),
         ("train=null", "train"),
         ("train.seed", "expected section.key=value"),

@@ -15,10 +15,11 @@ class Toy:
     """A loader of two uneven batches whose first mel row says the class."""
 
     device = torch.device("cpu")
+    n_crops = 1
 
     def epoch(self, epoch):
         for clips in (torch.arange(5), torch.arange(5, 7)):
-            target = torch.eye(3)[clips % 3]
+            target = torch.eye(3)[clips % 3] / (1 + epoch)
             yield Batch(target[:, None, :, None].repeat(1, 1, 1, 4), target, clips)
 
 
@@ -48,6 +49,15 @@ def test_every_clip_is_evaluated_without_dropout():
     own = np.exp(4) / (np.exp(4) + 2)
     assert evaluation.loss == pytest.approx(-np.log(own), rel=1e-6)
     assert model.training
+
+
+def test_probabilities_are_the_mean_over_crops():
+    toy = Toy()
+    toy.n_crops = 2
+    evaluation = evaluate(Model(), toy)
+    own = [np.exp(4 / k) / (np.exp(4 / k) + 2) for k in (1, 2)]
+    assert evaluation.probability[0, 0] == pytest.approx(np.mean(own))
+    assert len(evaluation.clip_index) == 7
 
 
 def test_loss_stays_finite_for_certain_mistakes():

@@ -113,6 +113,15 @@ def test_evaluation_is_in_order_and_plain():
     assert torch.equal(log_mel[:, 0], loader.frontend(loader.store.gather(index, start)))
 
 
+def test_evaluation_cuts_long_clips_at_several_places_in_turn():
+    loader = make_loader(preset=None)
+    loader.n_crops = 3
+    store, index = loader.store, loader.clip_index
+    for epoch, place in enumerate((1 / 6, 1 / 2, 5 / 6, 1 / 6)):
+        expected = loader.frontend(store.gather(index, store.crop_start(index, place)))
+        assert torch.equal(read_epoch(loader, epoch)[0][:, 0], expected)
+
+
 def test_partners_come_from_the_loaders_own_clips():
     """With mixup at its most, targets hold only the training clips' classes: nothing leaks in."""
     own = torch.arange(0, N_CLIPS, N_CLASSES)  # all of class 0

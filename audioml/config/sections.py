@@ -50,6 +50,7 @@ class AudioConfig:
     clip_s: float = 5.0
     pad: Literal["zero", "wrap"] = "zero"
     crop: Literal["random", "center", "start"] = "random"
+    eval_crops: int = 1
     store: Literal["auto", "device", "pinned", "host", "stream"] = "auto"
     device_budget_gib: float = 4.0
     host_budget_gib: float = 16.0
@@ -58,6 +59,12 @@ class AudioConfig:
     def __post_init__(self) -> None:
         check("audio.sample_rate", self.sample_rate, 1_000, 384_000)
         check("audio.clip_s", self.clip_s, 0.01, 3_600)
+        check("audio.eval_crops", self.eval_crops, 1, 100)
+        if self.eval_crops > 1 and self.crop == "start":
+            raise ConfigError(
+                f"audio.eval_crops={self.eval_crops} spreads crops over the clip, which "
+                "audio.crop=start does not; set audio.crop=random or audio.eval_crops=1"
+            )
         check("audio.device_budget_gib", self.device_budget_gib, 0)
         check("audio.host_budget_gib", self.host_budget_gib, 0)
         check("audio.decode_threads", self.decode_threads, 0, 256)
