@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ from audioml.frontend import BandLevels, LogCqt, LogMel, TrainableLogMel, choose
 from audioml.frontend.backends import Kind
 from audioml.frontend.functional import read_waveforms
 from audioml.loader import Loader, training_statistics
-from audioml.models import MODELS
+from audioml.models import Network, build_model
 from audioml.splits import Split, make_split
 from audioml.store import ClipStore, Place, WaveformStore, choose_place
 from audioml.streaming import StreamingStore
@@ -59,8 +59,19 @@ class Experiment:
     audit: AuditReport
     store: ClipStore
     frontend: BandLevels
-    model: nn.Module
+    model: Network
     loaders: dict[str, Loader]
+
+
+class _WithFrontend(nn.Sequential, Network):
+    """A network behind the front end that is trained with it: [batch, 1, time] -> logits."""
+
+    def __init__(self, frontend: BandLevels, network: Network) -> None:
+        super().__init__(nn.Flatten(1), frontend, nn.Unflatten(1, (1, frontend.n_mels)), network)
+
+    def stages(self) -> list[nn.Module]:
+        """List the front end and the network's stages."""
+        return [self[1], *cast(Network, self[3]).stages()]
 
 
 def choose_device(name: str) -> torch.device:
@@ -190,10 +201,10 @@ def _build(
         config.augment, sample_rate=sample_rate, n_time=store.n_time, seed=config.train.seed
     ).to(device)
     frontend = _make_frontend(config, augment.max_semitones, device)
-    settings = {key: value for key, value in vars(config.model).items() if key != "name"}
-    model = MODELS[config.model.name](n_classes=manifest.n_classes, **settings).to(device)
-    if frontend.trainable:  # [batch, 1, time] -> [batch, 1, mel, frame] -> [batch, class]
-        model = nn.Sequential(nn.Flatten(1), frontend, nn.Unflatten(1, (1, frontend.n_mels)), model)
+    size = (frontend.n_mels, frontend.n_frames(store.n_time))
+    model = build_model(config.model, n_classes=manifest.n_classes, input_size=size).to(device)
+    if frontend.trainable:
+        model = _WithFrontend(frontend, model)
     return Experiment(
         config=config,
         device=device,

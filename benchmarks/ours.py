@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
+from functools import partial
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,7 @@ from audioml.config import (
     GainConfig,
     MaskConfig,
     MixupConfig,
+    ModelConfig,
     NoiseConfig,
     PitchConfig,
     ShiftConfig,
@@ -29,7 +31,7 @@ from audioml.frontend import LogMel, choose_kind
 from audioml.frontend.functional import mel_filterbank
 from audioml.frontend.recipe import Reading, Recipe
 from audioml.loader import Batch, Loader
-from audioml.models import MODELS
+from audioml.models import MODELS, build_model
 from audioml.store import WaveformStore
 from audioml.threads import one_thread_an_operation
 
@@ -165,4 +167,9 @@ def fill_store(
 
 def make_models() -> dict[str, Callable[[], nn.Module]]:
     """List the project's models, from log-mel [batch, 1, mel, frame] to logits."""
-    return {name: lambda build=build: build(n_classes=N_CLASSES) for name, build in MODELS.items()}
+
+    def build(name: str) -> nn.Module:
+        config = ModelConfig(name=name, weights="none")
+        return build_model(config, n_classes=N_CLASSES, input_size=(128, 216))
+
+    return {name: partial(build, name) for name in MODELS}

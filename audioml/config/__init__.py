@@ -13,8 +13,10 @@ from audioml.config.augment import (
 from audioml.config.checks import ConfigError
 from audioml.config.loading import flatten, load_config, to_yaml
 from audioml.config.sections import (
+    AstConfig,
     AudioConfig,
     DataConfig,
+    FinetuneConfig,
     FrontendConfig,
     ModelConfig,
     OptimConfig,
@@ -25,10 +27,12 @@ from audioml.config.sections import (
 )
 
 __all__ = [
+    "AstConfig",
     "AudioConfig",
     "AugmentConfig",
     "ConfigError",
     "DataConfig",
+    "FinetuneConfig",
     "FrontendConfig",
     "GainConfig",
     "MaskConfig",

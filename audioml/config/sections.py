@@ -80,6 +80,7 @@ class FrontendConfig:
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     n_fft: int = 2048
     win_length: int = 2048
+    windows: list[int] = field(default_factory=list)
     hop_length: int = 512
     n_mels: int = 128
     bins_per_octave: int = 16
@@ -92,6 +93,8 @@ class FrontendConfig:
     def __post_init__(self) -> None:
         check("frontend.n_fft", self.n_fft, 16, 1 << 20)
         check("frontend.win_length", self.win_length, 1, self.n_fft)
+        for window in self.windows:
+            check("frontend.windows", window, 1, self.n_fft)
         check("frontend.hop_length", self.hop_length, 1, self.n_fft)
         check("frontend.n_mels", self.n_mels, 1, 4096)
         check("frontend.bins_per_octave", self.bins_per_octave, 1, 192)
@@ -117,16 +120,63 @@ class FrontendConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AstConfig:
+    """The audio spectrogram transformer's size."""
+
+    patch: int = 16
+    stride: int = 16
+    dim: int = 192
+    depth: int = 6
+    heads: int = 3
+
+    def __post_init__(self) -> None:
+        check("model.ast.patch", self.patch, 1, 256)
+        check("model.ast.stride", self.stride, 1, self.patch)
+        check("model.ast.dim", self.dim, 8, 4096)
+        check("model.ast.depth", self.depth, 1, 64)
+        check("model.ast.heads", self.heads, 1, 64)
+        if self.dim % self.heads:
+            raise ConfigError(
+                f"model.ast.dim must be a multiple of model.ast.heads ({self.heads}), got "
+                f"{self.dim}; set model.ast.dim"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The network."""
 
-    name: Literal["cnn"] = "cnn"
+    name: Literal["cnn", "cnn_attention"] = "cnn"
     width: int = 32
     dropout: float = 0.2
+    weights: str = "auto"
+    load_head: bool = False
+    channels: Literal["mono", "repeated", "deltas", "windows"] = "mono"
+    ast: AstConfig = field(default_factory=AstConfig)
 
     def __post_init__(self) -> None:
         check("model.width", self.width, 4, 1024)
         check("model.dropout", self.dropout, 0, 0.95)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Which layers learn when, and how fast."""
+
+    head_epochs: int = 0
+    unfreeze_every: int = 0
+    lr_decay: float = 1.0
+    batch_norm: Literal["train", "frozen"] = "train"
+
+    def __post_init__(self) -> None:
+        check("finetune.head_epochs", self.head_epochs, -1)
+        check("finetune.unfreeze_every", self.unfreeze_every, 0)
+        check("finetune.lr_decay", self.lr_decay, 0.01, 1)
+        if self.unfreeze_every and self.head_epochs < 1:
+            raise ConfigError(
+                "finetune.unfreeze_every unfreezes what finetune.head_epochs froze, got "
+                f"finetune.head_epochs={self.head_epochs}; set finetune.head_epochs to 1 or more"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +243,7 @@ class RunConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     run: OutputConfig = field(default_factory=OutputConfig)
