@@ -78,6 +78,7 @@ class _Run:
             val_loader=experiment.loaders.get("val"),
             optim=experiment.config.optim,
             train=experiment.config.train,
+            finetune=experiment.config.finetune,
             on_epoch=self._on_epoch,
             on_progress=lambda step, figures: self.tracker.log_progress(step, figures),
         )

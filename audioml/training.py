@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from audioml.config import OptimConfig, TrainConfig
+from audioml.config import FinetuneConfig, OptimConfig, TrainConfig
 from audioml.evaluation import Evaluation, evaluate
+from audioml.finetuning import parameter_groups, set_learning
 from audioml.loader import Batch, Loader
+from audioml.models import Network
 from audioml.rng import Stream, random_words
 
 log = logging.getLogger("audioml")
@@ -100,6 +102,7 @@ class Trainer:
         val_loader: Validation clips; None under a protocol that has none.
         optim: Optimizer and schedule.
         train: Epochs, precision, patience.
+        finetune: Which of the model's stages learn when, and how fast.
         on_epoch: Called after every epoch, with the epoch's figures and whether it is the best.
         on_progress: Called every few seconds with the number of steps done and the throughput.
     """
@@ -107,16 +110,17 @@ class Trainer:
     def __init__(
         self,
         *,
-        model: nn.Module,
+        model: Network,
         loader: Loader,
         val_loader: Loader | None,
         optim: OptimConfig,
         train: TrainConfig,
+        finetune: FinetuneConfig | None = None,
         on_epoch: Callable[[dict[str, float], bool], None],
         on_progress: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
     ) -> None:
         self.loader, self.val_loader = loader, val_loader
-        self.optim, self.train = optim, train
+        self.optim, self.train, self.finetune = optim, train, finetune or FinetuneConfig()
         self.on_epoch, self.on_progress = on_epoch, on_progress
         self.device = loader.device
         memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
@@ -129,9 +133,10 @@ class Trainer:
             else None
         )
         self._forward = torch.compile(self.model) if train.compile else self.model
-        self.optimizer = torch.optim.AdamW(
-            _decayed_apart(model, optim.weight_decay), lr=optim.lr, fused=self.device.type == "cuda"
+        groups = parameter_groups(
+            model, weight_decay=optim.weight_decay, lr_decay=self.finetune.lr_decay
         )
+        self.optimizer = torch.optim.AdamW(groups, lr=optim.lr, fused=self.device.type == "cuda")
         self.progress = Progress()
         self._stop_requested = False
 
@@ -176,7 +181,7 @@ class Trainer:
         p, begin, n_clips = self.progress, time.perf_counter(), 0
         shown = begin
         sums = torch.tensor([p.loss_sum, p.n_right], dtype=torch.float64, device=self.device)
-        self.model.train()
+        set_learning(self.model, p.epoch, self.finetune)
         for batch in self.loader.epoch(p.epoch, first_step=p.step):
             sums += self._train_step(batch)
             p.step += 1
@@ -225,8 +230,9 @@ class Trainer:
         # Dropout draws from a generator seeded by (seed, epoch, step): a resume needs no state.
         words = random_words(self.train.seed, p.epoch, torch.tensor(p.step), Stream.DROPOUT)
         torch.manual_seed(int(words[0]))
+        lr = self._lr(p.epoch * len(self.loader) + p.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._lr(p.epoch * len(self.loader) + p.step)
+            group["lr"] = lr * group["lr_share"]
         with self.autocast():
             logits = self._forward(batch.input)
         loss = F.cross_entropy(
@@ -319,15 +325,6 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _decayed_apart(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Group parameters: weights decay, biases and normalisation do not."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def describe_epoch(row: dict[str, float], n_epochs: int, is_best: bool) -> str:

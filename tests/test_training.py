@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from audioml import training
-from audioml.config import OptimConfig, TrainConfig
+from audioml.config import FinetuneConfig, OptimConfig, TrainConfig
 from audioml.loader import Batch
+from audioml.models import Network
 from audioml.training import Interrupted, Trainer, TrainingError, lr_factor
 
 N_CLASSES = 3
@@ -17,6 +18,8 @@ N_CLASSES = 3
 
 class Toy:
     """A loader of made-up log-mels: each batch is a function of the epoch and step."""
+
+    n_crops = 1
 
     def __init__(self, n_batches=5, bad=False):
         self.device, self.batch_size, self.clip_s = torch.device("cpu"), 4, 5.0
@@ -40,9 +43,14 @@ class Toy:
         return 0.0
 
 
+class Small(nn.Sequential, Network):
+    def stages(self):
+        return [nn.ModuleList(self[:4]), self[-1]]
+
+
 def make_model():
     torch.manual_seed(0)
-    return nn.Sequential(
+    return Small(
         nn.Conv2d(1, 8, 3),
         nn.BatchNorm2d(8),
         nn.ReLU(),
@@ -54,7 +62,14 @@ def make_model():
 
 
 def make_trainer(
-    *, epochs=4, val=False, patience=0, on_epoch=lambda row, is_best: None, bad=False, **optim
+    *,
+    epochs=4,
+    val=False,
+    patience=0,
+    on_epoch=lambda row, is_best: None,
+    bad=False,
+    finetune=None,
+    **optim,
 ):
     return Trainer(
         model=make_model(),
@@ -62,8 +77,21 @@ def make_trainer(
         val_loader=Toy(2) if val else None,
         optim=OptimConfig(**{"lr": 0.01, **optim}),
         train=TrainConfig(epochs=epochs, patience=patience),
+        finetune=finetune,
         on_epoch=on_epoch,
     )
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_after(n_epochs):
+    def on_epoch(row, is_best):
+        if row["epoch"] == n_epochs:
+            raise StoppedError
+
+    return on_epoch
 
 
 def weights(trainer):
@@ -192,11 +220,44 @@ def test_averaged_weights_follow_slowly():
 
 
 def test_weight_decay_spares_biases_and_normalisation():
-    decayed, spared = make_trainer(weight_decay=0.1).optimizer.param_groups
-    assert decayed["weight_decay"] == 0.1
-    assert spared["weight_decay"] == 0
-    assert [p.ndim for p in decayed["params"]] == [4, 2]
-    assert {p.ndim for p in spared["params"]} == {1}
+    groups = make_trainer(weight_decay=0.1).optimizer.param_groups
+    decay = {p.ndim: group["weight_decay"] for group in groups for p in group["params"]}
+    assert decay == {4: 0.1, 2: 0.1, 1: 0}
+    assert sum(len(group["params"]) for group in groups) == 6
+
+
+def test_a_frozen_backbone_stays_as_it_is_and_resumes():
+    finetune = FinetuneConfig(head_epochs=2)
+    trainer = make_trainer(epochs=2, finetune=finetune)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.fit()
+    after = trainer.model.state_dict()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {
+        "6.weight",
+        "6.bias",
+    }
+    state = trainer.state()
+    whole, resumed = (make_trainer(epochs=4, finetune=finetune) for _ in range(2))
+    whole.fit()
+    half = make_trainer(epochs=4, finetune=finetune, on_epoch=stop_after(2))
+    with pytest.raises(StoppedError):
+        half.fit()
+    resumed.load_state(half.state())
+    resumed.fit()
+    assert torch.equal(weights(resumed), weights(whole))
+    assert not torch.equal(whole.model[0].weight, before["0.weight"])
+    assert state["progress"]["epoch"] == 2
+
+
+def test_earlier_stages_learn_at_a_share_of_the_rate():
+    trainer = make_trainer(finetune=FinetuneConfig(lr_decay=0.1), schedule="constant", epochs=1)
+    trainer.fit()
+    rates = {
+        p.ndim: group["lr"] for group in trainer.optimizer.param_groups for p in group["params"]
+    }
+    assert rates[2] == pytest.approx(0.01)
+    assert rates[4] == pytest.approx(0.001)
+    assert trainer.progress.history[0]["lr"] == pytest.approx(0.01)
 
 
 def test_label_smoothing_equals_torchs():
