@@ -27,6 +27,7 @@ from audioml.frontend.backends import Kind
 from audioml.frontend.functional import read_waveforms
 from audioml.loader import Loader, training_statistics
 from audioml.models import Network, build_model
+from audioml.precision import is_mixed
 from audioml.splits import Split, make_split
 from audioml.store import ClipStore, Place, WaveformStore, choose_place
 from audioml.streaming import StreamingStore
@@ -224,7 +225,7 @@ def _make_frontend(config: RunConfig, max_semitones: float, device: torch.device
         kind = choose_kind(config.frontend.kind, device)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if config.frontend.dtype != "float32" and not config.train.is_mixed(device.type):
+    if config.frontend.dtype != "float32" and not is_mixed(config.train.amp, device):
         raise ConfigError(
             f"frontend.dtype={config.frontend.dtype} needs a model in mixed precision; set "
             "train.amp=bf16 or frontend.dtype=float32"

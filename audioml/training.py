@@ -22,6 +22,7 @@ from audioml.evaluation import Evaluation, evaluate
 from audioml.finetuning import parameter_groups, set_learning
 from audioml.loader import Batch, Loader
 from audioml.models import Network
+from audioml.precision import autocast
 from audioml.rng import Stream, random_words
 
 log = logging.getLogger("audioml")
@@ -146,9 +147,8 @@ class Trainer:
         return self.model if self.ema is None else self.ema.module
 
     def autocast(self) -> torch.autocast:
-        """The precision the model runs in: bfloat16 on CUDA unless told otherwise."""
-        enabled = self.train.is_mixed(self.device.type)
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+        """Make the context in which the model runs in its precision."""
+        return autocast(self.train.amp, self.device)
 
     def evaluate(self, loader: Loader) -> Evaluation:
         """Evaluate the averaged model."""

@@ -1,4 +1,6 @@
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -32,6 +34,14 @@ def test_overrides_win_over_files_and_later_over_earlier(tmp_path):
     file.write_text("optim: {lr: 0.5}\ntrain: {epochs: 3}\n")
     config = load_config([file], ["optim.lr=1e-3", "optim.lr=2e-3"])
     assert (config.optim.lr, config.train.epochs) == (2e-3, 3)
+
+
+def test_every_choice_can_be_written_in_yaml():
+    """Words such as off and no are booleans in YAML, so they can't be choices."""
+    for section in get_type_hints(RunConfig).values():
+        for key, hint in get_type_hints(section).items() if is_dataclass(section) else ():
+            for choice in get_args(hint) if get_origin(hint) is Literal else ():
+                assert OmegaConf.create(f"{key}: {choice}")[key] == choice
 
 
 def test_yaml_round_trip(tmp_path):

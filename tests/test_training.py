@@ -76,7 +76,7 @@ def make_trainer(
         loader=Toy(bad=bad),
         val_loader=Toy(2) if val else None,
         optim=OptimConfig(**{"lr": 0.01, **optim}),
-        train=TrainConfig(epochs=epochs, patience=patience),
+        train=TrainConfig(epochs=epochs, patience=patience, amp="fp32"),
         finetune=finetune,
         on_epoch=on_epoch,
     )

@@ -21,6 +21,7 @@ SETTINGS = [
     "train.epochs=2",
     "train.batch_size=8",
     "train.device=cpu",
+    "train.amp=fp32",
 ]
 
 

@@ -209,7 +209,7 @@ class TrainConfig:
     eval_batch_size: int = 32
     seed: int = 0
     device: str = "auto"
-    amp: Literal["auto", "bf16", "off"] = "auto"
+    amp: Literal["auto", "bf16", "fp32"] = "auto"
     channels_last: bool = True
     compile: bool = False
     patience: int = 0
@@ -220,10 +220,6 @@ class TrainConfig:
         check("train.eval_batch_size", self.eval_batch_size, 1)
         check("train.seed", self.seed, 0, 2**63 - 1)
         check("train.patience", self.patience, 0)
-
-    def is_mixed(self, device_type: str) -> bool:
-        """Whether the model runs in mixed precision: asked for, or by default on CUDA."""
-        return self.amp == "bf16" or (self.amp == "auto" and device_type == "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
