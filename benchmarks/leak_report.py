@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 
 N_RESAMPLES: Final = 2000
 N_SHOWN_EPOCHS: Final = 7
+BELOW_LOWEST: Final = 10  # points of accuracy that the course is drawn down to, below the last ones
 EPOCHS: Final = {"last": lambda run: len(run.val) - 1, "best": lambda run: run.best_epoch}
 LABELS: Final = {
     "variant": "by variant\n(the original project)",
@@ -251,37 +252,42 @@ def _by_fold(runs: Runs) -> str:
 def plot(runs: Runs, name: str) -> Figure:
     """Draw claim and worth of each split: in the last epoch, and while training goes on."""
     figure = Figure(figsize=(11, 4.4), layout="constrained")
-    last, course = figure.subplots(1, 2, width_ratios=(1.2, 1))
+    last, course = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    lowest = 100.0
     for row, (unit, of_unit) in enumerate(runs.items()):
         claim, worth = (100 * accuracy for accuracy in over_epochs(of_unit))
+        lowest = min(lowest, claim[:, -1].min(), worth[:, -1].min())
         _draw_gap(last, row, claim[:, -1], worth[:, -1], COLOURS[unit])
         _draw_course(course, claim.mean(axis=0), worth.mean(axis=0), unit)
     last.set_yticks(range(len(runs)), [LABELS[unit] for unit in runs])
-    last.set(ylim=(len(runs) - 0.5, -0.5), title="In the last epoch", xlabel="accuracy [%]")
+    for label, unit in zip(last.get_yticklabels(), runs, strict=True):
+        label.set_color(COLOURS[unit])
+    last.set(ylim=(len(runs) - 0.55, -0.5), title="In the last epoch", xlabel="accuracy [%]")
+    last.margins(x=0.1)
     last.tick_params(axis="y", length=0)
     course.set(title="While training goes on", xlabel="epoch", ylabel="accuracy [%]")
+    course.set_ylim(lowest - BELOW_LOWEST, 101)
     for axes in (last, course):
         axes.grid(axis="x" if axes is last else "both", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    n_folds = len(runs["variant"])
     figure.suptitle(f"{name}: what a split claims, and what the same weights are worth")
-    figure.legend(handles=_keys(n_folds), loc="outside lower center", ncols=3, frameon=False)
+    keys = _keys(len(runs["variant"]))
+    figure.legend(handles=keys, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
 def _draw_gap(axes: Axes, row: int, claim: Floats, worth: Floats, colour: str) -> None:
     """Draw a split's claims and worths [fold] in %: the means large, the folds small."""
-    axes.plot([worth.mean(), claim.mean()], [row, row], color=colour, lw=3, alpha=0.4, zorder=1)
+    means = sorted((claim.mean(), worth.mean()))
+    axes.plot(means, [row, row], color=colour, lw=3, alpha=0.4, zorder=1)
     for values, face in ((worth, "white"), (claim, colour)):
         axes.scatter(values, np.full(len(values), row + 0.17), s=12, fc=face, ec=colour)
         axes.scatter(values.mean(), row, s=110, fc=face, ec=colour, lw=2, zorder=2)
-        axes.annotate(
-            f"{values.mean():.1f}",
-            (values.mean(), row),
-            (0, 9),
-            textcoords="offset points",
-            ha="center",
-        )
+    beside = {"textcoords": "offset points", "va": "center"}
+    axes.annotate(f"{means[0]:.1f}", (means[0], row), (-10, 0), ha="right", **beside)
+    axes.annotate(f"{means[1]:.1f}", (means[1], row), (10, 0), ha="left", **beside)
+    gap = f"gap {claim.mean() - worth.mean():+.1f} points"
+    axes.annotate(gap, (sum(means) / 2, row), (0, 14), ha="center", color=colour, **beside)
 
 
 def _draw_course(axes: Axes, claim: Floats, worth: Floats, unit: str) -> None:

@@ -52,10 +52,11 @@ class Images:
         target: Their classes [n], int64.
         n_classes: Number of classes.
         batch_size: Images a batch.
+        clip_s: Length of what they show [s], for the throughput.
         seed: Of the order, which is another in every epoch; None for the order given.
     """
 
-    clip_s, n_crops = math.nan, 1  # as a loader's; there is no sound to be cut
+    n_crops = 1  # as a loader's; there is no sound to be cut
 
     def __init__(
         self,
@@ -65,9 +66,11 @@ class Images:
         *,
         n_classes: int,
         batch_size: int,
+        clip_s: float,
         seed: int | None = None,
     ) -> None:
         self.device, self.batch_size, self.seed = images.device, batch_size, seed
+        self.clip_s = clip_s
         self.images, self.clip_index = images[:, None], clip_index
         self.one_hot = F.one_hot(target, n_classes).float().to(images.device)
 
@@ -101,6 +104,7 @@ def make_parts(
             torch.from_numpy(variants.targets[index]),
             n_classes=variants.n_classes,
             batch_size=options.batch,
+            clip_s=options.clip_s,
             seed=options.seed if name == "train" else None,
         )
         for name, index in split.parts.items()
