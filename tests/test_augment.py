@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from audioml.augment import Augment
+from audioml.augment import VARIANTS, Augment
 from audioml.augment import functional as F
 from audioml.config import (
     AugmentConfig,
@@ -188,6 +188,18 @@ def test_four_variants_are_the_original_projects():
     for unused in (draws.shift, draws.gain_db, draws.freq_share, draws.time_share):
         assert unused.abs().max() == 0
     assert draws.mix_ratio.min() == 1
+
+
+def test_a_variant_is_what_the_preset_draws_by_chance():
+    augment, clips = make("four_variants"), torch.arange(64)
+    drawn, n_found = augment.draw(0, clips), 0
+    for variant in range(len(VARIANTS)):
+        fixed = augment.draw_variant(variant, clips)
+        is_same = torch.stack(
+            [getattr(fixed, f.name) == getattr(drawn, f.name) for f in dataclasses.fields(drawn)]
+        ).all(dim=0)
+        n_found += int(is_same.sum())
+    assert n_found == len(clips)
 
 
 def test_none_changes_nothing():

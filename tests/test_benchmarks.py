@@ -1,17 +1,30 @@
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from tiny import make_tiny
 
 import frontend
 import harness
+import leakage
+import ours
 import pipeline
 import report
+import variants
+from audioml.audit import LeakError
+from audioml.clips import collect
+from audioml.datasets.manifest import Clip, Manifest
+from audioml.splits import SplitError
+from audioml.store import WaveformStore
 from harness import Case, Result, UnavailableError, Workload
+from material import Chain
 
+LEAKY = ["--epochs=2", "--batch=8", "--width=4", "--mels=16", "--clip-s=0.5", "--amp=off"]
 CPU = torch.device("cpu")
 TINY = ["--cases=ours", "--clips=8", "--batch=4", "--clip-s=0.5", "--min-time=0.01", "--rounds=1"]
 
@@ -144,3 +157,98 @@ def test_kernels_compile_for_gpus_that_are_not_here():
     assert {row[1].strip() for row in rows} == {"sm_80", "sm_90"}
     assert {row[0].strip() for row in rows} == {"frames_kernel", "log_mel_kernel"}
     assert all(int(row[-1]) == 0 for row in rows), "registers are spilled"
+
+
+def make_pairs(n_pairs=5):
+    """3 folds x 2 classes x ``n_pairs`` sources of two clips each."""
+    clips = [
+        Clip(path=Path(f"{s}-{take}.wav"), label="ab"[t], target=t, source=f"{s}", fold=s % 3 + 1)
+        for t in range(2)
+        for s in range(3 * n_pairs * t, 3 * n_pairs * (t + 1))
+        for take in "AB"
+    ]
+    return Manifest(name="pairs", root=Path(), labels=("a", "b"), clips=tuple(clips))
+
+
+def make_leak_splits(manifest, fold=2):
+    listed = variants.list_variants(manifest)
+    return listed, variants.make_splits(listed, fold=fold, batch_size=8, seed=0)
+
+
+def test_leaks_are_what_the_splits_are_named_for():
+    listed, splits = make_leak_splits(make_pairs())
+    by = {unit: variants.count_leaks(listed, split) for unit, split in splits.items()}
+    n_val = len(splits["variant"].val)
+    assert by["variant"]["variants of one clip"] > 0.9 * n_val
+    assert by["variant"]["same source"] > 0.9 * n_val
+    assert by["clip"]["variants of one clip"] == 0
+    assert by["clip"]["same source"] > 0
+    assert set(by["source"].values()) == {0}
+
+
+@pytest.mark.parametrize("fold", [1, 2, 3])
+def test_leak_splits_differ_in_nothing_else(fold):
+    listed, splits = make_leak_splits(make_pairs(), fold)
+    n_train = {len(split.train) for split in splits.values()}
+    assert len(n_train) == 1
+    assert n_train.pop() % 8 == 0
+    for split in splits.values():
+        covered = np.concatenate([*split.parts.values(), split.dropped])
+        assert sorted(covered) == list(range(len(listed)))
+        assert all(listed.clips[i].fold == fold for i in split.test)
+        assert all(listed.clips[i].path.stem.endswith("_orig") for i in split.test)
+        held_out = set(listed.sources[split.test])
+        for part in (split.train, split.val):
+            assert held_out.isdisjoint(listed.sources[part])
+        counts = np.bincount(listed.targets[split.val])
+        assert counts[0] == counts[1]
+
+
+def test_a_leak_into_the_untouched_fold_is_refused():
+    listed, splits = make_leak_splits(make_pairs())
+    split = replace(splits["source"], test=splits["source"].val[:1])
+    with pytest.raises(LeakError):
+        variants.count_leaks(listed, split)
+
+
+def test_leak_splits_need_their_fold():
+    with pytest.raises(SplitError, match=r"pairs has no clip in fold 9; choose another fold"):
+        make_leak_splits(make_pairs(), fold=9)
+
+
+def test_variants_for_the_leak_are_the_clip_and_three_changes_of_it():
+    chain = Chain(clip_s=0.5, n_mels=16)
+    sound = np.random.default_rng(0).integers(-9000, 9000, (3, chain.n_time)).astype(np.int16)
+    clips = collect(list(sound))
+    store = WaveformStore(clips, n_time=chain.n_time, pad="zero", place="host", device=CPU)
+    log_mel = variants.render_variants(store, chain, seed=0)
+    assert torch.equal(log_mel, variants.render_variants(store, chain, seed=0))
+    of_clip = log_mel.unflatten(0, (3, 4))
+    plain = ours.make_log_mel(device=CPU, **chain.frontend)(torch.from_numpy(sound))
+    torch.testing.assert_close(of_clip[:, 0], plain)
+    for changed, least_db in ((1, 0.001), (2, 0.5), (3, 0.5)):
+        assert (of_clip[:, changed] - plain).abs().mean(dim=(1, 2)).min() > least_db
+
+
+def test_the_leak_experiment_repeats_to_the_digit(tmp_path, monkeypatch):
+    data, n_threads = make_tiny(tmp_path / "data"), torch.get_num_threads()
+    settings = [f"--data={data}", f"--results={tmp_path}", f"--threads={n_threads}", *LEAKY]
+    monkeypatch.setattr(sys, "argv", ["leakage.py", *settings])
+    leakage.main()
+    leakage.main()
+    first, second = sorted(tmp_path.glob("*.md"), key=lambda file: len(file.name))
+    tables = [file.read_text().partition("## Where")[0] for file in (first, second)]
+    assert tables[0] == tables[1]
+    assert "| by variant | last |" in tables[0]
+    assert "nan" not in tables[0]
+    assert first.with_suffix(".png").is_file()
+    assert second.with_suffix(".png").is_file()
+
+
+def test_a_leak_experiment_that_cannot_be_says_why_in_a_line(tmp_path, monkeypatch, capsys):
+    data = make_tiny(tmp_path / "data")
+    settings = [f"--data={data}", "--clip-s=0.5", "--batch=999", f"--results={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["leakage.py", *settings])
+    with pytest.raises(SystemExit):
+        leakage.main()
+    assert "fold 1 leaves no batch of 999 to train on" in capsys.readouterr().err.splitlines()[-1]

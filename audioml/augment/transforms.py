@@ -1,7 +1,7 @@
 """What is done to training clips: drawn and written down for a whole epoch at once."""
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Final, Self
 
 import scipy.stats
 import torch
@@ -15,6 +15,8 @@ from audioml.rng import Stream, uniform
 
 _NOISE_S = 30.0  # seconds of each colour of noise
 _QUANTILES = 1024
+VARIANTS: Final = ("orig", "noisy", "pitchUp2", "stretch0.9")
+"""What the original project appended to the names of the four files it wrote of each clip."""
 _VARIANT_SEMITONES = 2.0
 _VARIANT_RATE = 0.9
 
@@ -106,10 +108,31 @@ class Augment(nn.Module):
         Returns:
             The parameters of each clip, functions of (seed, epoch, clip) alone.
         """
-        streams = torch.arange(len(Stream))
-        number = uniform(self.seed, epoch, clip_index[:, None], streams)
-        draws = self._draw_ranges(number)
-        return self._draw_fixed(draws, number) if self.config.preset != "ranges" else draws
+        number = self._draw_numbers(epoch, clip_index)
+        if self.config.preset == "ranges":
+            return self._draw_ranges(number)
+        variant = (number[:, Stream.VARIANT, 0] * len(VARIANTS)).long()
+        if self.config.preset == "none":
+            variant = torch.zeros_like(variant)
+        return self._draw_fixed(number, variant)
+
+    def draw_variant(self, variant: int, clip_index: Tensor) -> Draws:
+        """Draw one of the four variants of each clip, as preset "four_variants" has it in epoch 0.
+
+        Args:
+            variant: Which of ``VARIANTS``, 0 to 3.
+            clip_index: Clips [n], int64, on the CPU.
+
+        Returns:
+            The parameters of each clip.
+        """
+        return self._draw_fixed(
+            self._draw_numbers(0, clip_index), torch.full_like(clip_index, variant)
+        )
+
+    def _draw_numbers(self, epoch: int, clip_index: Tensor) -> Tensor:
+        """Draw four numbers a clip [n] and stream: [n, stream, 4], in [0, 1)."""
+        return uniform(self.seed, epoch, clip_index[:, None], torch.arange(len(Stream)))
 
     def _draw_ranges(self, number: Tensor) -> Draws:
         """Draw each parameter from its range, with its probability; ``number`` [n, stream, 4]."""
@@ -144,15 +167,13 @@ class Augment(nn.Module):
             time_share=masked * number[:, Stream.MASK, 2] * c.mask.time_share,
         )
 
-    def _draw_fixed(self, draws: Draws, number: Tensor) -> Draws:
-        """Choose one of the original project's variants a clip, or with preset "none" the first.
+    def _draw_fixed(self, number: Tensor, variant: Tensor) -> Draws:
+        """Draw the original project's variant [n] of each clip; ``number`` [n, stream, 4].
 
         The variants are the clip as it is, with noise, 2 semitones up, and slowed to 0.9; the
         original project wrote all four to disk.
         """
-        variant = (number[:, Stream.VARIANT, 0] * 4).long()
-        if self.config.preset == "none":
-            variant = torch.zeros_like(variant)
+        draws = self._draw_ranges(number)
         least, most = self.config.noise.snr_db
         snr_db = least + number[:, Stream.NOISE, 1] * (most - least)
         zero = torch.zeros_like(draws.gain_db)
