@@ -8,7 +8,7 @@ from audioml.augment import Augment
 from audioml.augment.functional import mask_bounds, mixing_gains
 from audioml.clips import collect
 from audioml.config import AugmentConfig, MixupConfig
-from audioml.frontend import LogMel
+from audioml.frontend import LogMel, choose_kind
 from audioml.loader import Loader, training_statistics
 from audioml.rng import Stream, uniform
 from audioml.store import WaveformStore
@@ -35,7 +35,13 @@ def make_loader(
             AugmentConfig(preset=preset, **config), sample_rate=RATE, n_time=N_TIME, seed=seed
         ).to(device)
     frontend = LogMel(
-        sample_rate=RATE, n_fft=512, win_length=512, hop_length=256, n_mels=32, max_semitones=2
+        sample_rate=RATE,
+        n_fft=512,
+        win_length=512,
+        hop_length=256,
+        n_mels=32,
+        max_semitones=2,
+        kind=choose_kind("auto", device),
     )
     return Loader(
         store=store,

@@ -14,7 +14,7 @@ from audioml.config import AugmentConfig, MixupConfig
 from audioml.datasets.manifest import DataError
 from audioml.decode import read_payload
 from audioml.effects import Effects
-from audioml.frontend import LogMel
+from audioml.frontend import LogMel, choose_kind
 from audioml.loader import Loader
 from audioml.store import WaveformStore
 from audioml.streaming import StreamingStore
@@ -58,7 +58,13 @@ def make_loader(store, batch_size=5, augment=True):
     config = AugmentConfig(mixup=MixupConfig(probability=0.5))
     changes = Augment(config, sample_rate=RATE, n_time=N_TIME, seed=0)
     frontend = LogMel(
-        sample_rate=RATE, n_fft=256, win_length=256, hop_length=128, n_mels=24, max_semitones=2
+        sample_rate=RATE,
+        n_fft=256,
+        win_length=256,
+        hop_length=128,
+        n_mels=24,
+        max_semitones=2,
+        kind=choose_kind("auto", store.device),
     )
     return Loader(
         store=store,
