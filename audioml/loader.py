@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from audioml.augment import Augment
@@ -109,7 +108,8 @@ class Loader:
         self.clip_index = clip_index.sort().values
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
         self.device = store.device
-        self._one_hot = F.one_hot(targets, n_classes).float().to(self.device)
+        self._targets = targets.to(self.device)
+        self._one_hot = torch.eye(n_classes, device=self.device)
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self._waits: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
         self._idle: torch.cuda.Event | None = None
@@ -133,7 +133,9 @@ class Loader:
             first_step: Batches to leave out at the start, when resuming within an epoch.
 
         Yields:
-            Batches on the device, safe to read on the stream that is current.
+            Batches on the device, safe to read on the stream that is current, and on CUDA only
+            until the next one is asked for: then their memory is used again, unless
+            ``Tensor.record_stream`` keeps it.
         """
         self._wait_s = 0.0
         self._waits.clear()
@@ -276,9 +278,10 @@ class Loader:
             for part, reading in zip(batches, readings, strict=True):
                 rendered = self.render(reading, plan.recipe.part(part), self.store.n_time)
                 clip_index, *partner = plan.index[:, part]
-                target = self._one_hot[clip_index]
+                target = self._one_hot[self._targets[clip_index]]
                 if plan.ratio is not None:
-                    target = torch.lerp(self._one_hot[partner[0]], target, plan.ratio[part])
+                    other = self._one_hot[self._targets[partner[0]]]
+                    target = torch.lerp(other, target, plan.ratio[part])
                 yield Batch(rendered[:, None], target, clip_index)
 
 

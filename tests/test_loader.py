@@ -26,7 +26,15 @@ def make_clips(n_clips=N_CLIPS):
 
 
 def make_loader(
-    batch_size=8, *, place="host", device=CPU, clips=None, preset="ranges", seed=0, **config
+    batch_size=8,
+    *,
+    place="host",
+    device=CPU,
+    clips=None,
+    n_classes=N_CLASSES,
+    preset="ranges",
+    seed=0,
+    **config,
 ):
     store = WaveformStore(make_clips(), n_time=N_TIME, pad="zero", place=place, device=device)
     augment = None
@@ -47,8 +55,8 @@ def make_loader(
         store=store,
         frontend=frontend.to(device),
         clip_index=torch.arange(N_CLIPS) if clips is None else clips,
-        targets=torch.arange(N_CLIPS) % N_CLASSES,
-        n_classes=N_CLASSES,
+        targets=torch.arange(N_CLIPS) % n_classes,
+        n_classes=n_classes,
         batch_size=batch_size,
         seed=seed,
         augment=augment,
@@ -148,8 +156,8 @@ def test_statistics_are_those_of_the_training_clips():
 
 def test_a_mixture_is_the_clip_and_the_partner_its_target_names():
     """Rebuild an epoch by hand from the store, the draws and the clips that targets name."""
-    loader = make_loader(mixup=MixupConfig(probability=1.0))
-    loader._one_hot = torch.eye(N_CLIPS)  # every clip a class of its own: targets name partners
+    # Every clip is a class of its own: targets name partners.
+    loader = make_loader(n_classes=N_CLIPS, mixup=MixupConfig(probability=1.0))
     log_mel, target, index = read_epoch(loader, epoch=2)
     draws = loader.augment.draw(2, torch.arange(N_CLIPS))
     place = uniform(0, 2, torch.arange(N_CLIPS), Stream.CROP)[:, 0]
