@@ -55,6 +55,10 @@ def choose_place(
         raise DataError(
             f"audio.store={wanted} needs a CUDA device, got {device}; set audio.store=auto"
         )
+    if wanted == "host" and is_cuda:
+        raise DataError(
+            f"audio.store=host is for training on a CPU, got {device}; set audio.store=pinned"
+        )
     key = "device_budget_gib" if wanted == "device" else "host_budget_gib"
     budget_gib = device_budget_gib if wanted == "device" else host_budget_gib
     if n_bytes > budget_gib * GIB:

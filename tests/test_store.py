@@ -95,6 +95,7 @@ def test_place_follows_device_and_budget(n_gib, device, place):
         (5, "cuda", "device", r"audio\.device_budget_gib=4"),
         (1, "cpu", "device", r"audio\.store=device needs a CUDA device"),
         (1, "cpu", "pinned", r"audio\.store=pinned needs a CUDA device"),
+        (1, "cuda", "host", r"audio\.store=host is for training on a CPU.*set audio\.store=pinned"),
     ],
 )
 def test_what_does_not_fit_is_refused(n_gib, device, wanted, message):
