@@ -23,7 +23,6 @@ from audioml.decode import (
     thread_pool,
     to_int16,
 )
-from audioml.threads import one_thread_an_operation
 
 CPU: Final = torch.device("cpu")
 
@@ -164,7 +163,7 @@ def _decode_each(
             return str(error)
         return _measure((samples.cpu() if out is None else out.copy_(samples)).numpy())
 
-    with one_thread_an_operation(), thread_pool(n_threads) as pool:
+    with thread_pool(n_threads) as pool:
         decoded = pool.map(decode, manifest.clips, headers, places)
         results = list(tqdm(decoded, "decode", len(manifest), unit="clip"))
     bad = [
