@@ -6,6 +6,7 @@ Buffers are used again, so memory is bounded by a few batches, whatever the size
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, TimeoutError, wait
@@ -189,7 +190,10 @@ class StreamingStore(ClipStore):
             data = torch.from_numpy(payload.data)
             samples = to_int16(data, payload.layout, self._stored_layout.sample_rate)
             changed = self._effects((samples / FULL_SCALE).numpy(), epoch, clip)
-            scaled = np.rint(changed * FULL_SCALE).clip(-FULL_SCALE, FULL_SCALE - 1)
+            # Noise and mixtures were planned for the clip's level, so an effect does not change it.
+            level = math.sqrt(np.square(changed, dtype=np.float64).mean())
+            gain = FULL_SCALE * float(self.rms[clip]) / level if level else 0.0
+            scaled = np.rint(changed * gain).clip(-FULL_SCALE, FULL_SCALE - 1)
             out[:] = scaled.astype("<i2").view(np.uint8)
 
     def _finish(self, batch: _Batch) -> Tensor:

@@ -21,6 +21,7 @@ from audioml.streaming import StreamingStore
 
 CPU = torch.device("cpu")
 RATE, N_TIME, N_CLIPS = 8000, 2000, 23
+MUFFLE = {"name": "LowPassFilter", "min_cutoff_freq": 2000, "max_cutoff_freq": 2000}
 
 
 @pytest.fixture(scope="module")
@@ -155,18 +156,46 @@ def test_a_slow_file_names_itself(manifest, monkeypatch, caplog):
     assert f"{manifest.clips[7].path}: still reading after" in caplog.text
 
 
-def test_effects_change_clips_that_train_and_no_others(manifest):
-    gain = [{"name": "Gain", "min_gain_db": -20.0, "max_gain_db": -20.0, "p": 1.0}]
-    store, _ = make_stores(manifest, effects=Effects(gain, sample_rate=RATE, seed=0))
+def make_effects(setting):
+    return Effects([{**setting, "p": 1.0}], sample_rate=RATE, seed=0)
+
+
+def read_samples(store, epoch):
+    """All clips one after another, as they are read in an epoch."""
     index = torch.arange(N_CLIPS)[None]
-    plain, changed = (
-        next(store.read(index, torch.zeros_like(index), [slice(None)], epoch)).samples.float()
-        for epoch in (None, 0)
-    )
-    assert (changed - 0.1 * plain).abs().max() <= 0.51
-    batches = [next(make_loader(store, augment=augment).epoch(0)) for augment in (True, False)]
-    levels_db = [batch.input.mean() for batch in batches]
-    assert levels_db[0] < levels_db[1] - 10
+    return next(store.read(index, torch.zeros_like(index), [slice(None)], epoch)).samples.float()
+
+
+def test_effects_change_clips_that_train_and_no_others(manifest):
+    inverted, _ = make_stores(manifest, effects=make_effects({"name": "PolarityInversion"}))
+    plain, changed = read_samples(inverted, None), read_samples(inverted, 0)
+    assert (changed + plain).abs().max() <= 1
+    muffled, _ = make_stores(manifest, effects=make_effects(MUFFLE))
+    as_it_is, _ = make_stores(manifest)
+    for augment in (True, False):
+        ours, plain = (
+            next(make_loader(store, augment=augment).epoch(0)).input
+            for store in (muffled, as_it_is)
+        )
+        assert torch.equal(ours, plain) != augment
+
+
+def test_effects_leave_a_clip_s_level_alone(manifest):
+    quieter = {"name": "Gain", "min_gain_db": -20.0, "max_gain_db": -20.0}
+    store, _ = make_stores(manifest, effects=make_effects(quieter))
+    assert (read_samples(store, 0) - read_samples(store, None)).abs().max() <= 1
+    store, _ = make_stores(manifest, effects=make_effects(MUFFLE))
+    changed, plain = read_samples(store, 0), read_samples(store, None)
+    assert (changed - plain).abs().max() > 1000
+    for clip in zip(*(s.split(store.length.tolist()) for s in (changed, plain)), strict=True):
+        levels = [samples.square().mean().sqrt() for samples in clip]
+        torch.testing.assert_close(levels[0], levels[1], rtol=1e-3, atol=0)
+
+
+def test_effects_that_leave_silence_stay_silent(manifest):
+    cut = {"name": "Lambda", "transform": lambda samples, sample_rate: 0 * samples}
+    store, _ = make_stores(manifest, effects=make_effects(cut))
+    assert not read_samples(store, 0).any()
 
 
 def test_effects_are_functions_of_seed_epoch_and_clip(manifest):
