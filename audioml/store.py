@@ -1,7 +1,8 @@
 """Clips by number: what hands them to the loader, and where they are kept."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -69,6 +70,21 @@ def choose_place(
     return wanted
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Clips that are wanted, batch by batch.
+
+    Args:
+        clip_index: Clips [voice, n], int64, on the CPU.
+        start: First sample of each on its circle [voice, n], int64, of any sign, likewise.
+        batches: Which of the n make a batch.
+    """
+
+    clip_index: Tensor
+    start: Tensor
+    batches: Sequence[slice]
+
+
 class ClipStore(ABC):
     """Clips by number, cut or padded to one length, on the device.
 
@@ -92,15 +108,11 @@ class ClipStore(ABC):
         self.period = clips.length if pad == "wrap" else clips.length.clamp(min=n_time)
 
     @abstractmethod
-    def read(
-        self, clip_index: Tensor, start: Tensor, batches: Sequence[slice], epoch: int | None = None
-    ) -> Generator[Reading]:
+    def read(self, requests: Iterable[Request], epoch: int | None = None) -> Generator[Reading]:
         """Read batches of clips.
 
         Args:
-            clip_index: Clips [voice, n], int64, on the CPU.
-            start: First sample of each on its circle [voice, n], int64, of any sign, likewise.
-            batches: Which of the n make a batch.
+            requests: What is wanted; the next one is asked for once it is needed.
             epoch: Epoch of the training that they are read for; None to have them as they are.
 
         Yields:
@@ -134,7 +146,7 @@ class ClipStore(ABC):
         Returns:
             Waveforms [batch, n_time], float32, full scale at 1, on the device.
         """
-        (reading,) = self.read(clip_index[None], start[None], [slice(None)])
+        (reading,) = self.read([Request(clip_index[None], start[None], [slice(None)])])
         gain = torch.full(reading.begin.shape, 1.0 / FULL_SCALE, device=self.device)
         return read_waveforms(reading, Recipe(gain=gain), self.n_time)
 
@@ -168,17 +180,18 @@ class WaveformStore(ClipStore):
         size_gib = self._samples.nbytes / GIB
         return f"{len(self.length)} clips {places[self.place]}, {size_gib:.3f} GiB, int16"
 
-    def read(
-        self, clip_index: Tensor, start: Tensor, batches: Sequence[slice], epoch: int | None = None
-    ) -> Generator[Reading]:
+    def read(self, requests: Iterable[Request], epoch: int | None = None) -> Generator[Reading]:
         """Read batches of clips; see ``ClipStore``. ``epoch`` makes no difference."""
-        begin, length, period = (n[clip_index] for n in (self._begin, self.length, self.period))
         place = torch.device("cpu") if self.place == "pinned" else self.device
-        where = (numbers.to(place) for numbers in (begin, length, period, start % period))
-        reading = Reading(self._samples, *where)
-        for batch in batches:
-            part = reading.part(batch)
-            yield self._fetch(part) if self.place == "pinned" else part
+        for request in requests:
+            begin, length, period = (
+                numbers[request.clip_index] for numbers in (self._begin, self.length, self.period)
+            )
+            where = (n.to(place) for n in (begin, length, period, request.start % period))
+            reading = Reading(self._samples, *where)
+            for batch in request.batches:
+                part = reading.part(batch)
+                yield self._fetch(part) if self.place == "pinned" else part
 
     def _fetch(self, reading: Reading) -> Reading:
         """Copy the pieces of each circle to the device, one after another as they are read."""

@@ -8,9 +8,9 @@ Buffers are used again, so memory is bounded by a few batches, whatever the size
 import logging
 import math
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, TimeoutError, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from audioml.decode import (
 )
 from audioml.effects import Effects
 from audioml.frontend.recipe import Reading
-from audioml.store import GIB, ClipStore, Pad
+from audioml.store import GIB, ClipStore, Pad, Request
 from audioml.threads import one_thread_an_operation
 
 log = logging.getLogger("audioml")
@@ -72,6 +72,7 @@ class _Batch:
     """A batch that is being read.
 
     Args:
+        reading: Where each waveform will be among its samples.
         clips: Its clips, each once.
         layouts: How each one's samples are laid out in the buffer.
         places: Where they are in it [byte].
@@ -79,6 +80,7 @@ class _Batch:
         buffer: The buffer.
     """
 
+    reading: Reading
     clips: list[int]
     layouts: list[PcmLayout]
     places: list[slice]
@@ -125,41 +127,40 @@ class StreamingStore(ClipStore):
         size_gib = sum(header.n_bytes for header in self._headers) / GIB
         return f"{len(self.length)} clips decoded as they are needed, {size_gib:.3f} GiB an epoch"
 
-    def read(
-        self, clip_index: Tensor, start: Tensor, batches: Sequence[slice], epoch: int | None = None
-    ) -> Generator[Reading]:
+    def read(self, requests: Iterable[Request], epoch: int | None = None) -> Generator[Reading]:
         """Read batches of clips; see ``ClipStore``.
 
         Raises:
             DataError: If a file can't be read, or holds something else than when the run began.
         """
-        clips = [clip_index[:, batch].unique() for batch in batches]  # in order, each once
-        reading = self._everything(clip_index, start, batches, clips)
         waiting: deque[_Batch] = deque()
         try:
-            for number, batch in enumerate(batches):
-                for some in clips[number + len(waiting) : number + _N_AHEAD + 1]:
-                    waiting.append(self._begin(some.tolist(), epoch))
-                samples = self._finish(waiting.popleft())
-                part = reading.part(batch)
-                yield Reading(samples, part.begin, part.length, part.period, part.start)
+            for clips, reading in self._locate(requests):
+                waiting.append(self._begin(clips, reading, epoch))
+                if len(waiting) > _N_AHEAD:
+                    yield self._finish(waiting.popleft())
+            while waiting:
+                yield self._finish(waiting.popleft())
         finally:
-            for batch_read in waiting:
-                self._abandon(batch_read)
+            for batch in waiting:
+                self._abandon(batch)
 
-    def _everything(
-        self, clip_index: Tensor, start: Tensor, batches: Sequence[slice], clips: list[Tensor]
-    ) -> Reading:
-        """Say where each clip will be among its batch's samples, as far as it is known before."""
-        begin = torch.empty_like(clip_index)
-        for batch, some in zip(batches, clips, strict=True):
-            first = self.length[some].cumsum(0) - self.length[some]
-            begin[:, batch] = first[torch.searchsorted(some, clip_index[:, batch].contiguous())]
-        length, period = self.length[clip_index], self.period[clip_index]
-        where = (numbers.to(self.device) for numbers in (begin, length, period, start % period))
-        return Reading(torch.empty(0, dtype=torch.int16, device=self.device), *where)
+    def _locate(self, requests: Iterable[Request]) -> Iterator[tuple[list[int], Reading]]:
+        """List each batch's clips, each once, and where they will be among its samples."""
+        nothing = torch.empty(0, dtype=torch.int16, device=self.device)  # yet
+        for request in requests:
+            index, begin = request.clip_index, torch.empty_like(request.clip_index)
+            clips = [index[:, batch].unique() for batch in request.batches]
+            for batch, some in zip(request.batches, clips, strict=True):
+                first = self.length[some].cumsum(0) - self.length[some]
+                begin[:, batch] = first[torch.searchsorted(some, index[:, batch].contiguous())]
+            length, period = self.length[index], self.period[index]
+            where = (begin, length, period, request.start % period)
+            reading = Reading(nothing, *(numbers.to(self.device) for numbers in where))
+            for batch, some in zip(request.batches, clips, strict=True):
+                yield some.tolist(), reading.part(batch)
 
-    def _begin(self, clips: list[int], epoch: int | None) -> _Batch:
+    def _begin(self, clips: list[int], reading: Reading, epoch: int | None) -> _Batch:
         """Let the threads read a batch."""
         layouts, places, end = [], [], 0
         for clip in clips:
@@ -175,7 +176,7 @@ class StreamingStore(ClipStore):
             self._pool.submit(self._read_clip, clip, epoch, bytes_read[place])
             for clip, place in zip(clips, places, strict=True)
         ]
-        return _Batch(clips, layouts, places, readings, buffer)
+        return _Batch(reading, clips, layouts, places, readings, buffer)
 
     def _read_clip(self, clip: int, epoch: int | None, out: NDArray[np.uint8]) -> None:
         """Read a clip's bytes, in a thread."""
@@ -196,12 +197,8 @@ class StreamingStore(ClipStore):
             scaled = np.rint(changed * gain).clip(-FULL_SCALE, FULL_SCALE - 1)
             out[:] = scaled.astype("<i2").view(np.uint8)
 
-    def _finish(self, batch: _Batch) -> Tensor:
-        """Wait for a batch and convert it.
-
-        Returns:
-            Its clips one after another [sample], int16, on the device.
-        """
+    def _finish(self, batch: _Batch) -> Reading:
+        """Wait for a batch and convert its clips, one after another."""
         try:
             for clip, reading in zip(batch.clips, batch.readings, strict=True):
                 self._wait_for(clip, reading)
@@ -209,7 +206,8 @@ class StreamingStore(ClipStore):
             rate = self._stored_layout.sample_rate
             with one_thread_an_operation():  # of the reading threads' cores
                 parts = zip(batch.places, batch.layouts, strict=True)
-                return torch.cat([to_int16(data[place], layout, rate) for place, layout in parts])
+                samples = [to_int16(data[place], layout, rate) for place, layout in parts]
+                return replace(batch.reading, samples=torch.cat(samples))
         finally:
             self._abandon(batch)
 

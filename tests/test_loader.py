@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from audioml import loader as loading
 from audioml.augment import Augment
 from audioml.augment.functional import mask_bounds, mixing_gains
 from audioml.clips import collect
@@ -98,6 +99,17 @@ def test_log_mels_are_the_same_at_batch_size_8_and_32(preset):
     assert torch.equal(small[1], large[1])
 
 
+@pytest.mark.parametrize("preset", ["ranges", "four_variants", None])
+def test_batches_are_the_same_however_many_are_planned_at_a_time(preset, monkeypatch):
+    whole = list(make_loader(preset=preset).epoch(1))
+    for n_planned in (1, 16):
+        monkeypatch.setattr(loading, "_N_PLANNED", n_planned)
+        for a, b in zip(make_loader(preset=preset).epoch(1), whole, strict=True):
+            assert torch.equal(a.input, b.input)
+            assert torch.equal(a.target, b.target)
+            assert torch.equal(a.clip_index, b.clip_index)
+
+
 def test_epochs_and_seeds_differ_and_repeat():
     first = read_epoch(make_loader(), 0)
     assert torch.equal(first[0], read_epoch(make_loader(), 0)[0])
@@ -161,7 +173,8 @@ def test_a_mixture_is_the_clip_and_the_partner_its_target_names():
     log_mel, target, index = read_epoch(loader, epoch=2)
     draws = loader.augment.draw(2, torch.arange(N_CLIPS))
     place = uniform(0, 2, torch.arange(N_CLIPS), Stream.CROP)[:, 0]
-    start = loader.store.crop_start(torch.arange(N_CLIPS), place) + draws.shift
+    shift = loader.augment.draw_shift(2, torch.arange(N_CLIPS))
+    start = loader.store.crop_start(torch.arange(N_CLIPS), place) + shift
     waveform = loader.store.gather(torch.arange(N_CLIPS), start)
     own = torch.eye(N_CLIPS)[index]
     others = target * (1 - own)

@@ -16,7 +16,7 @@ from audioml.decode import read_payload
 from audioml.effects import Effects
 from audioml.frontend import LogMel, choose_kind
 from audioml.loader import Loader
-from audioml.store import WaveformStore
+from audioml.store import Request, WaveformStore
 from audioml.streaming import StreamingStore
 
 CPU = torch.device("cpu")
@@ -53,6 +53,11 @@ def make_stores(manifest, *, device=CPU, place="host", pad="zero", n_threads=3, 
         manifest, headers, facts, sample_rate=RATE, n_threads=n_threads, effects=effects, **shape
     )
     return streamed, WaveformStore(decode_all(manifest, headers, RATE), place=place, **shape)
+
+
+def request(index, batches):
+    """Ask for clips [voice, n] from their beginning."""
+    return [Request(index, torch.zeros_like(index), batches)]
 
 
 def make_loader(store, batch_size=5, augment=True):
@@ -117,7 +122,7 @@ def test_files_are_read_a_few_batches_ahead_and_no_more(manifest, monkeypatch):
     monkeypatch.setattr(store, "_read_clip", noted)
     index = torch.arange(N_CLIPS)[None]
     batches = [slice(k, k + 2) for k in range(0, N_CLIPS - 1, 2)]
-    readings = store.read(index, torch.zeros_like(index), batches)
+    readings = store.read(request(index, batches))
     next(readings)
     store._pool.submit(lambda: None).result()
     assert len(read) <= 2 * (streaming._N_AHEAD + 1)
@@ -132,12 +137,12 @@ def test_a_file_that_fails_in_the_middle_names_itself(manifest, tmp_path):
     (tmp_path / "3.wav").unlink()
     soundfile.write(tmp_path / "4.wav", np.full(500, 0.1), RATE)
     index = torch.arange(6)[None]
-    readings = store.read(index, torch.zeros_like(index), [slice(0, 3), slice(3, 4), slice(4, 6)])
+    readings = store.read(request(index, [slice(0, 3), slice(3, 4), slice(4, 6)]))
     next(readings)
     with pytest.raises(DataError, match=r"row 4 \(3\.wav\): .*No such file"):
         next(readings)
     with pytest.raises(DataError, match=r"row 5 \(4\.wav\): .*changed while the program ran"):
-        list(store.read(index[:, 4:], torch.zeros_like(index[:, 4:]), [slice(None)]))
+        list(store.read(request(index[:, 4:], [slice(None)])))
 
 
 def test_a_slow_file_names_itself(manifest, monkeypatch, caplog):
@@ -151,7 +156,7 @@ def test_a_slow_file_names_itself(manifest, monkeypatch, caplog):
     monkeypatch.setattr(streaming, "_SLOW_S", 0.05)
     index = torch.tensor([[7]])
     with caplog.at_level(logging.WARNING):
-        (reading,) = store.read(index, torch.zeros_like(index), [slice(None)])
+        (reading,) = store.read(request(index, [slice(None)]))
     assert len(reading.samples) == store.length[7]
     assert f"{manifest.clips[7].path}: still reading after" in caplog.text
 
@@ -163,7 +168,7 @@ def make_effects(setting):
 def read_samples(store, epoch):
     """All clips one after another, as they are read in an epoch."""
     index = torch.arange(N_CLIPS)[None]
-    return next(store.read(index, torch.zeros_like(index), [slice(None)], epoch)).samples.float()
+    return next(store.read(request(index, [slice(None)]), epoch)).samples.float()
 
 
 def test_effects_change_clips_that_train_and_no_others(manifest):
@@ -208,7 +213,7 @@ def test_effects_are_functions_of_seed_epoch_and_clip(manifest):
         index = torch.arange(N_CLIPS)[None]
         batches = [slice(k, k + batch_size) for k in range(0, N_CLIPS, batch_size)]
         for epoch in (0, 1):
-            readings = store.read(index, torch.zeros_like(index), batches, epoch)
+            readings = store.read(request(index, batches), epoch)
             samples = torch.cat([reading.samples for reading in readings])
             assert torch.equal(by_epoch.setdefault(epoch, samples), samples)
     assert not torch.equal(by_epoch[0], by_epoch[1])
