@@ -10,7 +10,9 @@ import math
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, TimeoutError, wait
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -74,16 +76,15 @@ class _Batch:
     Args:
         reading: Where each waveform will be among its samples.
         clips: Its clips, each once.
-        layouts: How each one's samples are laid out in the buffer.
-        places: Where they are in it [byte].
-        readings: What each one's thread is doing.
+        groups: How the samples of clips that can be converted together are laid out, how many these
+            are, and where in the buffer [byte].
+        readings: What each clip's thread is doing.
         buffer: The buffer.
     """
 
     reading: Reading
     clips: list[int]
-    layouts: list[PcmLayout]
-    places: list[slice]
+    groups: list[tuple[PcmLayout, int, slice]]
     readings: list[Future[None]]
     buffer: _Buffer
 
@@ -121,6 +122,11 @@ class StreamingStore(ClipStore):
         self._stored_layout = PcmLayout("s16", 1, sample_rate)
         self._pool, self._effects = thread_pool(n_threads), effects
         self._free: list[_Buffer] = []
+        # Clips of one layout and length stand side by side in a batch, to be converted together.
+        kinds = {header: number for number, header in enumerate(dict.fromkeys(headers))}
+        kind = torch.tensor([kinds[header] for header in headers])
+        self._order = kind.argsort(stable=True)
+        self._rank = self._order.argsort()
 
     def describe(self) -> str:
         """Say where the clips are and how much is read in an epoch."""
@@ -150,10 +156,12 @@ class StreamingStore(ClipStore):
         nothing = torch.empty(0, dtype=torch.int16, device=self.device)  # yet
         for request in requests:
             index, begin = request.clip_index, torch.empty_like(request.clip_index)
-            clips = [index[:, batch].unique() for batch in request.batches]
-            for batch, some in zip(request.batches, clips, strict=True):
-                first = self.length[some].cumsum(0) - self.length[some]
-                begin[:, batch] = first[torch.searchsorted(some, index[:, batch].contiguous())]
+            clips = []
+            for batch in request.batches:
+                ranks, place = self._rank[index[:, batch]].unique(return_inverse=True)
+                clips.append(self._order[ranks])
+                length = self.length[clips[-1]]
+                begin[:, batch] = (length.cumsum(0) - length)[place]
             length, period = self.length[index], self.period[index]
             where = (begin, length, period, request.start % period)
             reading = Reading(nothing, *(numbers.to(self.device) for numbers in where))
@@ -162,21 +170,23 @@ class StreamingStore(ClipStore):
 
     def _begin(self, clips: list[int], reading: Reading, epoch: int | None) -> _Batch:
         """Let the threads read a batch."""
-        layouts, places, end = [], [], 0
-        for clip in clips:
-            header = self._headers[clip]
-            if self._effects is not None and epoch is not None:  # are done to samples as stored
-                header = ClipHeader(self._stored_layout, int(self.length[clip]))
-            layouts.append(header.layout)
-            places.append(slice(end, end + header.n_bytes))
-            end = -(-places[-1].stop // _ALIGNMENT) * _ALIGNMENT
+        headers = [self._headers[clip] for clip in clips]
+        if self._effects is not None and epoch is not None:  # are done to samples as stored
+            headers = [ClipHeader(self._stored_layout, int(self.length[clip])) for clip in clips]
+        groups, places, end = [], [], 0
+        for header, some in groupby(headers):
+            begin = -(-end // _ALIGNMENT) * _ALIGNMENT
+            begins = [begin + n * header.n_bytes for n, _ in enumerate(some)]
+            places += [slice(begin, begin + header.n_bytes) for begin in begins]
+            end = places[-1].stop
+            groups.append((header.layout, len(begins), slice(begin, end)))
         buffer = self._take_buffer(end)
         bytes_read = buffer.bytes.numpy()
         readings = [
             self._pool.submit(self._read_clip, clip, epoch, bytes_read[place])
             for clip, place in zip(clips, places, strict=True)
         ]
-        return _Batch(reading, clips, layouts, places, readings, buffer)
+        return _Batch(reading, clips, groups, readings, buffer)
 
     def _read_clip(self, clip: int, epoch: int | None, out: NDArray[np.uint8]) -> None:
         """Read a clip's bytes, in a thread."""
@@ -202,11 +212,13 @@ class StreamingStore(ClipStore):
         try:
             for clip, reading in zip(batch.clips, batch.readings, strict=True):
                 self._wait_for(clip, reading)
-            data = batch.buffer.copy(batch.places[-1].stop)
-            rate = self._stored_layout.sample_rate
-            with one_thread_an_operation():  # of the reading threads' cores
-                parts = zip(batch.places, batch.layouts, strict=True)
-                samples = [to_int16(data[place], layout, rate) for place, layout in parts]
+            data = batch.buffer.copy(batch.groups[-1][2].stop)
+            rate, is_cpu = self._stored_layout.sample_rate, self.device.type == "cpu"
+            with one_thread_an_operation() if is_cpu else nullcontext():  # of the readers' cores
+                samples = [
+                    to_int16(data[place], layout, rate, n_clips)
+                    for layout, n_clips, place in batch.groups
+                ]
                 return replace(batch.reading, samples=torch.cat(samples))
         finally:
             self._abandon(batch)

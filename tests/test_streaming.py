@@ -95,6 +95,27 @@ def test_streamed_batches_equal_resident_ones(manifest, augment, pad):
             torch.testing.assert_close(ours.input, expected.input, atol=1e-4, rtol=0)
 
 
+def test_clips_converted_together_are_as_each_alone(tmp_path, monkeypatch):
+    g, names = np.random.default_rng(0), [f"{number}.wav" for number in range(24)]
+    kinds = [(8000, 1, "PCM_16"), (16_000, 3, "PCM_24"), (9000, 2, "FLOAT")]
+    for number, name in enumerate(names):  # each layout and length twice
+        rate, n_channels, subtype = kinds[number % 3]
+        samples = 0.2 * g.standard_normal((801 + number % 4, n_channels))
+        soundfile.write(tmp_path / name, samples.clip(-1, 1), rate, subtype=subtype)
+    streamed, resident = make_stores(manifest_of(tmp_path, names))
+    together, to_int16 = [], streaming.to_int16
+
+    def noted(data, layout, rate, n_clips):
+        together.append(n_clips)
+        return to_int16(data, layout, rate, n_clips)
+
+    monkeypatch.setattr(streaming, "to_int16", noted)
+    index = torch.from_numpy(g.permutation(24))
+    start = torch.zeros_like(index)
+    assert torch.equal(streamed.gather(index, start), resident.gather(index, start))
+    assert together == [2] * 12
+
+
 def test_an_epoch_goes_on_where_it_was_left(manifest):
     loader = make_loader(make_stores(manifest)[0])
     whole = [batch.clip_index for batch in loader.epoch(3)]
