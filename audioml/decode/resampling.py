@@ -15,6 +15,7 @@ ATTENUATION_DB: Final = 100.0
 
 _MAX_PHASES: Final = 1_000_000  # L * M: with the next bound, less than 8 MiB of kernel
 _MAX_TERM: Final = 5_000
+_MAX_KERNELS: Final = 64  # kept, of as many rates; between usual ones each takes less than 3 MiB
 _MIN_COLUMNS: Final = 64  # fewer are slower on a CPU, more compute zeros
 _KERNEL_ELEMENTS: Final = 1 << 20
 _WINDOW_ELEMENTS: Final = 1 << 22  # copied at once, 16 MiB
@@ -74,6 +75,8 @@ def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
     n_wanted = resampled_length(n_frames, source_rate, target_rate)
     n_up, n_down = approximate_ratio(source_rate, target_rate)
     kernel, n_before, hop_length = _make_kernel(n_up, n_down, waveform.device)
+    if kernel.is_cuda:  # it may be dropped from its cache while this stream still reads it
+        kernel.record_stream(torch.cuda.current_stream(kernel.device))
     n_taps, n_columns = kernel.shape
     n_windows = -(-n_wanted // n_columns)
     n_padded = (n_windows - 1) * hop_length + n_taps
@@ -97,7 +100,7 @@ def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
 # taps a radian a sample).
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=_MAX_KERNELS)
 def _make_kernel(n_up: int, n_down: int, device: torch.device) -> tuple[Tensor, int, int]:
     """Tabulate the filter.
 
