@@ -3,12 +3,13 @@
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import pairwise, tee
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from audioml.augment import Augment
@@ -17,10 +18,11 @@ from audioml.decode import FULL_SCALE
 from audioml.frontend import BandLevels
 from audioml.frontend.recipe import Reading, Recipe
 from audioml.rng import Stream, permutation, uniform
-from audioml.store import ClipStore
+from audioml.store import ClipStore, Request
 from audioml.threads import one_thread_an_operation
 
 Crop = Literal["random", "center", "start"]
+_N_PLANNED = 2048  # clips decided at a time: some milliseconds beside a step, in any data set
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +43,16 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """An epoch decided beforehand: which clips, read from where, mixed and changed how.
+    """Some batches decided beforehand: which clips, read from where, mixed and changed how.
 
     Args:
-        clip_index: The clips and, where they are mixed, their partners [voice, n], on the CPU.
-        start: First sample of each on its circle [voice, n], on the CPU.
-        index: ``clip_index``, on the device.
+        request: The clips and, where they are mixed, their partners.
+        index: Their numbers [voice, n], on the device.
         recipe: What is done to each clip, on the device.
         ratio: Share of each clip in its mixture [n, 1], on the device; None where none is mixed.
     """
 
-    clip_index: Tensor
-    start: Tensor
+    request: Request
     index: Tensor
     recipe: Recipe
     ratio: Tensor | None
@@ -64,6 +64,12 @@ Render = Callable[[Reading, Recipe, int], Tensor]
 _Prepared = tuple[Batch, torch.cuda.Event | None]  # a batch, and when it is ready
 
 
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Make the stream that all loaders of a device share, and with it the memory kept for it."""
+    return torch.cuda.Stream(device)
+
+
 class Loader:
     """Epochs of batches over some of the clips.
 
@@ -71,7 +77,7 @@ class Loader:
     of (seed, epoch, clip) alone: neither batch size nor device, nor what ran before, matters.
     Without, they come in order, each as it is.
 
-    On CUDA one side stream makes batch k + 1 while the model works on batch k. The two wait for
+    On CUDA a side stream makes batch k + 1 while the model works on batch k. The two wait for
     each other: the model for its batch, the stream for the model's step on batch k - 1 before it
     may reuse memory which that step reads.
 
@@ -112,8 +118,9 @@ class Loader:
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
         self.n_crops = n_crops
         self.device = store.device
-        self._one_hot = F.one_hot(targets, n_classes).float().to(self.device)
-        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._targets = targets.to(self.device)
+        self._one_hot = torch.eye(n_classes, device=self.device)
+        self._stream = _side_stream(self.device) if self.device.type == "cuda" else None
         self._waits: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
         self._idle: torch.cuda.Event | None = None
         self._wait_s = 0.0
@@ -136,18 +143,16 @@ class Loader:
             first_step: Batches to leave out at the start, when resuming within an epoch.
 
         Yields:
-            Batches on the device, safe to read on the stream that is current.
+            Batches on the device, safe to read on the stream that is current, and on CUDA only
+            until the next one is asked for: then their memory is used again, unless
+            ``Tensor.record_stream`` keeps it.
         """
         self._wait_s = 0.0
         self._waits.clear()
-        last = len(self) - 1
-        if first_step > last:
+        if first_step >= len(self):
             return
         self._begin_wait()
-        with nullcontext() if self._stream else one_thread_an_operation():  # see frontend/cpu.py
-            plan = self._plan_epoch(epoch)
-        batches = [self._batch(step) for step in range(first_step, last + 1)]
-        making = self._make(plan, batches, epoch if self.augment is not None else None)
+        making = self._make(epoch, first_step)
         prepared = self._prepare(making, self._record())
         try:
             while prepared is not None:
@@ -159,7 +164,7 @@ class Loader:
             self._end_wait(None)
         finally:
             making.close()
-            if self._stream is not None:  # the plan's memory may go once nothing reads it
+            if self._stream is not None:  # what it reads may change or go, once that is done
                 torch.cuda.current_stream(self.device).wait_stream(self._stream)
 
     def wait_s(self, *, is_over: bool = True) -> float:
@@ -204,63 +209,74 @@ class Loader:
         event.record(torch.cuda.current_stream(self.device))
         return event
 
-    def _batch(self, step: int) -> slice:
-        """Say which of an epoch's clips a step works on."""
-        is_last = step == len(self) - 1
-        return slice(step * self.batch_size, None if is_last else (step + 1) * self.batch_size)
+    def _plans(self, epoch: int, first_step: int) -> Iterator[_Plan]:
+        """Decide an epoch, a piece of bounded size at a time.
 
-    def _plan_epoch(self, epoch: int) -> _Plan:
-        """Decide an epoch on the CPU, where every machine draws the same numbers."""
-        clips, rms = self.clip_index, self.store.rms
+        Everything is drawn on the CPU, where every machine draws the same numbers, and copied to
+        the device a piece at a time.
+        """
+        with self._one_thread():
+            voices = self._order_voices(epoch)
+        n_steps = max(_N_PLANNED // self.batch_size, 1)
+        bounds = [step * self.batch_size for step in range(len(self))] + [len(self.clip_index)]
+        for first in range(first_step, len(self), n_steps):
+            ends = bounds[first : first + n_steps + 1]
+            batches = [slice(a - ends[0], b - ends[0]) for a, b in pairwise(ends)]
+            with self._one_thread():
+                plan = self._plan(epoch, voices[:, ends[0] : ends[-1]], batches)
+            yield plan
+
+    def _one_thread(self) -> AbstractContextManager[object]:
+        """Keep threads out of operations on a CPU, for log-mels' sake: see frontend/cpu.py."""
+        return nullcontext() if self._stream else one_thread_an_operation()
+
+    def _order_voices(self, epoch: int) -> Tensor:
+        """Put an epoch's clips in order and, where they are mixed, their partners [voice, n]."""
+        clips = self.clip_index
         if self.augment is None:
-            start = self.store.crop_start(clips, self._crop_place(epoch))
-            gain = torch.full((1, len(clips)), 1.0 / FULL_SCALE)
-            return self._place_plan(clips[None], start[None], Recipe(gain=gain), None)
-        draws = self.augment.draw(epoch, clips)
-        start = self._random_crop(epoch, clips) + draws.shift
-        voices, ratio = clips[None], None
+            return clips[None]
+        voices = [clips]
         if self.augment.mixes:
             # Partners are a second shuffle of the same clips: each clip is partner once an epoch.
-            partner = permutation(self.seed, epoch, clips, Stream.PARTNER)
-            ratio = audible_ratio(draws.mix_ratio, rms[clips], rms[partner])
-            draws = replace(draws, mix_ratio=ratio)
-            voices = torch.stack((clips, torch.where(ratio < 1, partner, clips)))
-        n_frames = self.frontend.n_frames(self.store.n_time)
-        recipe = self.augment.recipe(
-            draws, rms[voices], n_mels=self.frontend.n_mels, n_frames=n_frames
-        )
-        start = start[torch.searchsorted(clips, voices)]
+            voices.append(permutation(self.seed, epoch, clips, Stream.PARTNER))
         order = torch.searchsorted(clips, permutation(self.seed, epoch, clips, Stream.ORDER))
-        return self._place_plan(
-            voices[:, order],
-            start[:, order],
-            recipe.part(order),
-            None if ratio is None else ratio[order, None],
+        return torch.stack(voices)[:, order]
+
+    def _plan(self, epoch: int, voices: Tensor, batches: list[slice]) -> _Plan:
+        """Decide what is done to some clips and their partners [voice, n]."""
+        rms, ratio = self.store.rms, None
+        recipe = Recipe(gain=torch.full(voices.shape, 1.0 / FULL_SCALE))
+        if self.augment is not None:
+            draws = self.augment.draw(epoch, voices[0])
+            if len(voices) == 2:
+                clips, partner = voices
+                ratio = audible_ratio(draws.mix_ratio, rms[clips], rms[partner])
+                draws = replace(draws, mix_ratio=ratio)
+                voices = torch.stack((clips, torch.where(ratio < 1, partner, clips)))
+            n_frames = self.frontend.n_frames(self.store.n_time)
+            recipe = self.augment.recipe(
+                draws, rms[voices], n_mels=self.frontend.n_mels, n_frames=n_frames
+            )
+        return _Plan(
+            request=Request(voices, self._start(epoch, voices), batches),
+            index=voices.to(self.device),
+            recipe=recipe.to(self.device),
+            ratio=None if ratio is None else ratio[:, None].to(self.device),
         )
 
-    def _place_plan(
-        self, clip_index: Tensor, start: Tensor, recipe: Recipe, ratio: Tensor | None
-    ) -> _Plan:
-        """Copy a plan to where its parts are used, once an epoch."""
-        return _Plan(
-            clip_index=clip_index,
-            start=start,
-            index=clip_index.to(self.device),
-            recipe=recipe.to(self.device),
-            ratio=None if ratio is None else ratio.to(self.device),
-        )
+    def _start(self, epoch: int, clip_index: Tensor) -> Tensor:
+        """Say where reading starts: where clips are cut, and how far they are moved."""
+        if self.augment is None:
+            return self.store.crop_start(clip_index, self._crop_place(epoch))
+        place: Tensor | float = self._crop_place(0)
+        if self.crop == "random":
+            place = uniform(self.seed, epoch, clip_index, Stream.CROP)[..., 0]
+        shift = self.augment.draw_shift(epoch, clip_index)
+        return self.store.crop_start(clip_index, place) + shift
 
     def _crop_place(self, epoch: int) -> float:
-        """Say where in the room there is clips are cut when no random number decides."""
-        if self.crop == "start":
-            return 0.0
-        return (epoch % self.n_crops + 0.5) / self.n_crops
-
-    def _random_crop(self, epoch: int, clip_index: Tensor) -> Tensor:
-        if self.crop != "random":
-            return self.store.crop_start(clip_index, self._crop_place(0))
-        place = uniform(self.seed, epoch, clip_index, Stream.CROP)[:, 0]
-        return self.store.crop_start(clip_index, place)
+        """Say where in the room there is clips are cut where no random number decides."""
+        return 0.0 if self.crop == "start" else (epoch % self.n_crops + 0.5) / self.n_crops
 
     def _prepare(self, making: Iterator[Batch], begun: torch.cuda.Event | None) -> _Prepared | None:
         """Make the next batch.
@@ -279,16 +295,24 @@ class Loader:
             ready.record(self._stream)
         return None if batch is None else (batch, ready)
 
-    def _make(self, plan: _Plan, batches: list[slice], epoch: int | None) -> Generator[Batch]:
+    def _make(self, epoch: int, first_step: int) -> Generator[Batch]:
         """Read, change and transform one batch after the other."""
-        with closing(self.store.read(plan.clip_index, plan.start, batches, epoch)) as readings:
-            for part, reading in zip(batches, readings, strict=True):
-                rendered = self.render(reading, plan.recipe.part(part), self.store.n_time)
-                clip_index, *partner = plan.index[:, part]
-                target = self._one_hot[clip_index]
-                if plan.ratio is not None:
-                    target = torch.lerp(self._one_hot[partner[0]], target, plan.ratio[part])
-                yield Batch(rendered[:, None], target, clip_index)
+        plans, planned = tee(self._plans(epoch, first_step))  # a store may read ahead of its batch
+        requests = (plan.request for plan in planned)
+        read = self.store.read(requests, None if self.augment is None else epoch)
+        with closing(read) as readings:
+            for plan in plans:
+                for part in plan.request.batches:
+                    yield self._make_batch(plan, part, next(readings))
+
+    def _make_batch(self, plan: _Plan, part: slice, reading: Reading) -> Batch:
+        rendered = self.render(reading, plan.recipe.part(part), self.store.n_time)
+        clip_index, *partner = plan.index[:, part]
+        target = self._one_hot[self._targets[clip_index]]
+        if plan.ratio is not None:
+            other = self._one_hot[self._targets[partner[0]]]
+            target = torch.lerp(other, target, plan.ratio[part])
+        return Batch(rendered[:, None], target, clip_index)
 
 
 def training_statistics(loader: Loader) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,10 @@
 """Clips by number: what hands them to the loader, and where they are kept."""
 
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Literal
 
 import torch
@@ -14,6 +17,7 @@ from audioml.frontend.functional import read_waveforms
 from audioml.frontend.recipe import Reading, Recipe, circle_pieces
 
 GIB = 1 << 30
+_PORTABLE = 1  # page-locked memory that every CUDA context knows of
 Place = Literal["device", "pinned", "host", "stream"]
 Pad = Literal["zero", "wrap"]
 
@@ -55,6 +59,10 @@ def choose_place(
         raise DataError(
             f"audio.store={wanted} needs a CUDA device, got {device}; set audio.store=auto"
         )
+    if wanted == "host" and is_cuda:
+        raise DataError(
+            f"audio.store=host is for training on a CPU, got {device}; set audio.store=pinned"
+        )
     key = "device_budget_gib" if wanted == "device" else "host_budget_gib"
     budget_gib = device_budget_gib if wanted == "device" else host_budget_gib
     if n_bytes > budget_gib * GIB:
@@ -63,6 +71,21 @@ def choose_place(
             f"{budget_gib:g}; raise it, or set audio.store=auto"
         )
     return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Clips that are wanted, batch by batch.
+
+    Args:
+        clip_index: Clips [voice, n], int64, on the CPU.
+        start: First sample of each on its circle [voice, n], int64, of any sign, likewise.
+        batches: Which of the n make a batch.
+    """
+
+    clip_index: Tensor
+    start: Tensor
+    batches: Sequence[slice]
 
 
 class ClipStore(ABC):
@@ -88,15 +111,11 @@ class ClipStore(ABC):
         self.period = clips.length if pad == "wrap" else clips.length.clamp(min=n_time)
 
     @abstractmethod
-    def read(
-        self, clip_index: Tensor, start: Tensor, batches: Sequence[slice], epoch: int | None = None
-    ) -> Generator[Reading]:
+    def read(self, requests: Iterable[Request], epoch: int | None = None) -> Generator[Reading]:
         """Read batches of clips.
 
         Args:
-            clip_index: Clips [voice, n], int64, on the CPU.
-            start: First sample of each on its circle [voice, n], int64, of any sign, likewise.
-            batches: Which of the n make a batch.
+            requests: What is wanted; the next one is asked for once it is needed.
             epoch: Epoch of the training that they are read for; None to have them as they are.
 
         Yields:
@@ -130,7 +149,7 @@ class ClipStore(ABC):
         Returns:
             Waveforms [batch, n_time], float32, full scale at 1, on the device.
         """
-        (reading,) = self.read(clip_index[None], start[None], [slice(None)])
+        (reading,) = self.read([Request(clip_index[None], start[None], [slice(None)])])
         gain = torch.full(reading.begin.shape, 1.0 / FULL_SCALE, device=self.device)
         return read_waveforms(reading, Recipe(gain=gain), self.n_time)
 
@@ -150,8 +169,9 @@ class WaveformStore(ClipStore):
         self, clips: DecodedClips, *, n_time: int, pad: Pad, place: Place, device: torch.device
     ) -> None:
         super().__init__(clips, n_time=n_time, pad=pad, place=place, device=device)
-        samples = clips.samples
-        self._samples = samples.pin_memory() if place == "pinned" else samples.to(device)
+        self._samples = clips.samples if place == "pinned" else clips.samples.to(device)
+        if place == "pinned":
+            _pin_in_place(self._samples)
         self._begin = clips.length.cumsum(0) - clips.length
 
     def describe(self) -> str:
@@ -164,26 +184,53 @@ class WaveformStore(ClipStore):
         size_gib = self._samples.nbytes / GIB
         return f"{len(self.length)} clips {places[self.place]}, {size_gib:.3f} GiB, int16"
 
-    def read(
-        self, clip_index: Tensor, start: Tensor, batches: Sequence[slice], epoch: int | None = None
-    ) -> Generator[Reading]:
+    def read(self, requests: Iterable[Request], epoch: int | None = None) -> Generator[Reading]:
         """Read batches of clips; see ``ClipStore``. ``epoch`` makes no difference."""
-        begin, length, period = (n[clip_index] for n in (self._begin, self.length, self.period))
         place = torch.device("cpu") if self.place == "pinned" else self.device
-        where = (numbers.to(place) for numbers in (begin, length, period, start % period))
-        reading = Reading(self._samples, *where)
-        for batch in batches:
-            part = reading.part(batch)
-            yield self._fetch(part) if self.place == "pinned" else part
+        for request in requests:
+            index = request.clip_index
+            begin, length, period = self._begin[index], self.length[index], self.period[index]
+            where = (begin, length, period, request.start % period)
+            reading = Reading(self._samples, *(numbers.to(place) for numbers in where))
+            if self.place == "pinned":
+                yield from self._fetch(reading, request.batches)
+            else:
+                yield from map(reading.part, request.batches)
 
-    def _fetch(self, reading: Reading) -> Reading:
-        """Copy the pieces of each circle to the device, one after another as they are read."""
+    def _fetch(self, reading: Reading, batches: Sequence[slice]) -> Iterator[Reading]:
+        """Copy batches to the device; a voice that reads what the first one reads is not copied."""
+        is_other = (reading.begin != reading.begin[0]) | (reading.start != reading.start[0])
+        is_other[0] = True
+        is_other_there = is_other.to(self.device)
+        for batch in batches:
+            samples = self._copy(reading.part(batch), is_other[:, batch])
+            copied = Reading.of_waveforms(samples)
+            begin = torch.where(is_other_there[:, batch], copied.begin, copied.begin[0])
+            yield replace(copied, begin=begin)
+
+    def _copy(self, reading: Reading, is_wanted: Tensor) -> Tensor:
+        """Copy the pieces of each circle, one after another as they are read [voice, batch, time].
+
+        Args:
+            reading: Where they are in host memory.
+            is_wanted: Which circles to copy [voice, batch].
+        """
         shape = (*reading.begin.shape, self.n_time)
         samples = torch.zeros(shape, dtype=torch.int16, device=self.device)
         where = torch.stack((reading.begin, reading.length, reading.period, reading.start), dim=2)
         rows = zip(samples.flatten(0, 1), where.flatten(0, 1).tolist(), strict=True)
-        for row, (begin, length, period, start) in rows:
+        for row, (begin, length, period, start) in compress(rows, is_wanted.flatten().tolist()):
             for piece, heard in circle_pieces(self.n_time, length, period, start):
                 sound = reading.samples[begin + heard.start : begin + heard.stop]
                 row[piece].copy_(sound, non_blocking=True)
-        return Reading.of_waveforms(samples)
+        return samples
+
+
+def _pin_in_place(samples: Tensor) -> None:
+    """Page-lock memory that is there, so that the GPU can fetch from it on its own.
+
+    ``Tensor.pin_memory`` would copy it, into a block of the next power of two.
+    """
+    cudart = torch.cuda.cudart()
+    torch.cuda.check_error(cudart.cudaHostRegister(samples.data_ptr(), samples.nbytes, _PORTABLE))
+    weakref.finalize(samples, cudart.cudaHostUnregister, samples.data_ptr())

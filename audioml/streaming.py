@@ -6,10 +6,13 @@ Buffers are used again, so memory is bounded by a few batches, whatever the size
 """
 
 import logging
+import math
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, TimeoutError, wait
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -28,7 +31,7 @@ from audioml.decode import (
 )
 from audioml.effects import Effects
 from audioml.frontend.recipe import Reading
-from audioml.store import GIB, ClipStore, Pad
+from audioml.store import GIB, ClipStore, Pad, Request
 from audioml.threads import one_thread_an_operation
 
 log = logging.getLogger("audioml")
@@ -71,16 +74,17 @@ class _Batch:
     """A batch that is being read.
 
     Args:
+        reading: Where each waveform will be among its samples.
         clips: Its clips, each once.
-        layouts: How each one's samples are laid out in the buffer.
-        places: Where they are in it [byte].
-        readings: What each one's thread is doing.
+        groups: How the samples of clips that can be converted together are laid out, how many these
+            are, and where in the buffer [byte].
+        readings: What each clip's thread is doing.
         buffer: The buffer.
     """
 
+    reading: Reading
     clips: list[int]
-    layouts: list[PcmLayout]
-    places: list[slice]
+    groups: list[tuple[PcmLayout, int, slice]]
     readings: list[Future[None]]
     buffer: _Buffer
 
@@ -118,63 +122,71 @@ class StreamingStore(ClipStore):
         self._stored_layout = PcmLayout("s16", 1, sample_rate)
         self._pool, self._effects = thread_pool(n_threads), effects
         self._free: list[_Buffer] = []
+        # Clips of one layout and length stand side by side in a batch, to be converted together.
+        kinds = {header: number for number, header in enumerate(dict.fromkeys(headers))}
+        kind = torch.tensor([kinds[header] for header in headers])
+        self._order = kind.argsort(stable=True)
+        self._rank = self._order.argsort()
 
     def describe(self) -> str:
         """Say where the clips are and how much is read in an epoch."""
         size_gib = sum(header.n_bytes for header in self._headers) / GIB
         return f"{len(self.length)} clips decoded as they are needed, {size_gib:.3f} GiB an epoch"
 
-    def read(
-        self, clip_index: Tensor, start: Tensor, batches: Sequence[slice], epoch: int | None = None
-    ) -> Generator[Reading]:
+    def read(self, requests: Iterable[Request], epoch: int | None = None) -> Generator[Reading]:
         """Read batches of clips; see ``ClipStore``.
 
         Raises:
             DataError: If a file can't be read, or holds something else than when the run began.
         """
-        clips = [clip_index[:, batch].unique() for batch in batches]  # in order, each once
-        reading = self._everything(clip_index, start, batches, clips)
         waiting: deque[_Batch] = deque()
         try:
-            for number, batch in enumerate(batches):
-                for some in clips[number + len(waiting) : number + _N_AHEAD + 1]:
-                    waiting.append(self._begin(some.tolist(), epoch))
-                samples = self._finish(waiting.popleft())
-                part = reading.part(batch)
-                yield Reading(samples, part.begin, part.length, part.period, part.start)
+            for clips, reading in self._locate(requests):
+                waiting.append(self._begin(clips, reading, epoch))
+                if len(waiting) > _N_AHEAD:
+                    yield self._finish(waiting.popleft())
+            while waiting:
+                yield self._finish(waiting.popleft())
         finally:
-            for batch_read in waiting:
-                self._abandon(batch_read)
+            for batch in waiting:
+                self._abandon(batch)
 
-    def _everything(
-        self, clip_index: Tensor, start: Tensor, batches: Sequence[slice], clips: list[Tensor]
-    ) -> Reading:
-        """Say where each clip will be among its batch's samples, as far as it is known before."""
-        begin = torch.empty_like(clip_index)
-        for batch, some in zip(batches, clips, strict=True):
-            first = self.length[some].cumsum(0) - self.length[some]
-            begin[:, batch] = first[torch.searchsorted(some, clip_index[:, batch].contiguous())]
-        length, period = self.length[clip_index], self.period[clip_index]
-        where = (numbers.to(self.device) for numbers in (begin, length, period, start % period))
-        return Reading(torch.empty(0, dtype=torch.int16, device=self.device), *where)
+    def _locate(self, requests: Iterable[Request]) -> Iterator[tuple[list[int], Reading]]:
+        """List each batch's clips, each once, and where they will be among its samples."""
+        nothing = torch.empty(0, dtype=torch.int16, device=self.device)  # yet
+        for request in requests:
+            index, begin = request.clip_index, torch.empty_like(request.clip_index)
+            clips = []
+            for batch in request.batches:
+                ranks, place = self._rank[index[:, batch]].unique(return_inverse=True)
+                clips.append(self._order[ranks])
+                length = self.length[clips[-1]]
+                begin[:, batch] = (length.cumsum(0) - length)[place]
+            length, period = self.length[index], self.period[index]
+            where = (begin, length, period, request.start % period)
+            reading = Reading(nothing, *(numbers.to(self.device) for numbers in where))
+            for batch, some in zip(request.batches, clips, strict=True):
+                yield some.tolist(), reading.part(batch)
 
-    def _begin(self, clips: list[int], epoch: int | None) -> _Batch:
+    def _begin(self, clips: list[int], reading: Reading, epoch: int | None) -> _Batch:
         """Let the threads read a batch."""
-        layouts, places, end = [], [], 0
-        for clip in clips:
-            header = self._headers[clip]
-            if self._effects is not None and epoch is not None:  # are done to samples as stored
-                header = ClipHeader(self._stored_layout, int(self.length[clip]))
-            layouts.append(header.layout)
-            places.append(slice(end, end + header.n_bytes))
-            end = -(-places[-1].stop // _ALIGNMENT) * _ALIGNMENT
+        headers = [self._headers[clip] for clip in clips]
+        if self._effects is not None and epoch is not None:  # are done to samples as stored
+            headers = [ClipHeader(self._stored_layout, int(self.length[clip])) for clip in clips]
+        groups, places, end = [], [], 0
+        for header, some in groupby(headers):
+            begin = -(-end // _ALIGNMENT) * _ALIGNMENT
+            begins = [begin + n * header.n_bytes for n, _ in enumerate(some)]
+            places += [slice(begin, begin + header.n_bytes) for begin in begins]
+            end = places[-1].stop
+            groups.append((header.layout, len(begins), slice(begin, end)))
         buffer = self._take_buffer(end)
         bytes_read = buffer.bytes.numpy()
         readings = [
             self._pool.submit(self._read_clip, clip, epoch, bytes_read[place])
             for clip, place in zip(clips, places, strict=True)
         ]
-        return _Batch(clips, layouts, places, readings, buffer)
+        return _Batch(reading, clips, groups, readings, buffer)
 
     def _read_clip(self, clip: int, epoch: int | None, out: NDArray[np.uint8]) -> None:
         """Read a clip's bytes, in a thread."""
@@ -189,23 +201,25 @@ class StreamingStore(ClipStore):
             data = torch.from_numpy(payload.data)
             samples = to_int16(data, payload.layout, self._stored_layout.sample_rate)
             changed = self._effects((samples / FULL_SCALE).numpy(), epoch, clip)
-            scaled = np.rint(changed * FULL_SCALE).clip(-FULL_SCALE, FULL_SCALE - 1)
+            # Noise and mixtures were planned for the clip's level, so an effect does not change it.
+            level = math.sqrt(np.square(changed, dtype=np.float64).mean())
+            gain = FULL_SCALE * float(self.rms[clip]) / level if level else 0.0
+            scaled = np.rint(changed * gain).clip(-FULL_SCALE, FULL_SCALE - 1)
             out[:] = scaled.astype("<i2").view(np.uint8)
 
-    def _finish(self, batch: _Batch) -> Tensor:
-        """Wait for a batch and convert it.
-
-        Returns:
-            Its clips one after another [sample], int16, on the device.
-        """
+    def _finish(self, batch: _Batch) -> Reading:
+        """Wait for a batch and convert its clips, one after another."""
         try:
             for clip, reading in zip(batch.clips, batch.readings, strict=True):
                 self._wait_for(clip, reading)
-            data = batch.buffer.copy(batch.places[-1].stop)
-            rate = self._stored_layout.sample_rate
-            with one_thread_an_operation():  # of the reading threads' cores
-                parts = zip(batch.places, batch.layouts, strict=True)
-                return torch.cat([to_int16(data[place], layout, rate) for place, layout in parts])
+            data = batch.buffer.copy(batch.groups[-1][2].stop)
+            rate, is_cpu = self._stored_layout.sample_rate, self.device.type == "cpu"
+            with one_thread_an_operation() if is_cpu else nullcontext():  # of the readers' cores
+                samples = [
+                    to_int16(data[place], layout, rate, n_clips)
+                    for layout, n_clips, place in batch.groups
+                ]
+                return replace(batch.reading, samples=torch.cat(samples))
         finally:
             self._abandon(batch)
 

@@ -17,7 +17,7 @@ def one_thread_an_operation() -> Iterator[int]:
         How many threads there were, and will be again.
     """
     n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # of this thread, of threads that begin now, and of MKL everywhere
+    torch.set_num_threads(1)  # of this thread, and of all that have not used torch yet
     try:
         yield n_threads
     finally:

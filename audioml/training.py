@@ -182,7 +182,11 @@ class Trainer:
         shown = begin
         sums = torch.tensor([p.loss_sum, p.n_right], dtype=torch.float64, device=self.device)
         set_learning(self.model, p.epoch, self.finetune)
+        # Dropout draws from a generator seeded by (seed, epoch, step): a resume needs no state.
+        steps = torch.arange(len(self.loader))
+        seeds = random_words(self.train.seed, p.epoch, steps, Stream.DROPOUT)[:, 0].tolist()
         for batch in self.loader.epoch(p.epoch, first_step=p.step):
+            torch.manual_seed(seeds[p.step])
             sums += self._train_step(batch)
             p.step += 1
             n_clips += len(batch.clip_index)
@@ -227,9 +231,6 @@ class Trainer:
             Sum of the clips' losses and number of clips classified right [2], on the device.
         """
         p = self.progress
-        # Dropout draws from a generator seeded by (seed, epoch, step): a resume needs no state.
-        words = random_words(self.train.seed, p.epoch, torch.tensor(p.step), Stream.DROPOUT)
-        torch.manual_seed(int(words[0]))
         lr = self._lr(p.epoch * len(self.loader) + p.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_share"]

@@ -97,7 +97,7 @@ def main() -> None:
         help="what our full chain moves at least, for its share of a GPU's copy bandwidth; if not "
         "given, int16 clip and float32 noise in, float32 log-mel out",
     )
-    options = parse(parser)
+    options = parse(parser, cuda=(20_000, 128))  # with fewer, how epochs begin would count
     chain = Chain(clip_s=options.clip_s, n_fft=options.n_fft, hop_length=options.hop_length)
     with open_job(options, chain) as job:
         cases = list_cases(job, options.bytes_per_clip)

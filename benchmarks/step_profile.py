@@ -16,7 +16,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 import ours
-from machine import describe_machine, device_name
+from machine import describe_machine, device_name, synchronize
 from material import Chain, Job, open_job
 from report import keep, list_facts, make_parser, parse
 from training import Steps
@@ -58,12 +58,22 @@ def split_cpu(events: Iterable[FunctionEvent]) -> dict[str, float]:
 
 
 def split_cuda(events: Iterable[FunctionEvent]) -> dict[str, float]:
-    """Add up the time of kernels by the part they belong to [us]."""
+    """Add up the time of kernels by the part they belong to [us].
+
+    The model's are those of the streams on which its range is marked; the loader has its own.
+    """
+    on_device = [event for event in events if event.device_type == DeviceType.CUDA]
+    streams = {
+        event.device_resource_id
+        for event in on_device
+        if event.is_user_annotation and event.name == MODEL
+    }
     part_us: dict[str, float] = defaultdict(float)
-    for event in events:
-        if event.device_type == DeviceType.CUDA:
+    for event in on_device:
+        if not event.is_user_annotation:
             parts = (part for part, name in KERNELS.items() if name in event.name)
-            part_us[next(parts, MODEL)] += event.self_device_time_total
+            others = MODEL if event.device_resource_id in streams else PLAN
+            part_us[next(parts, others)] += event.self_device_time_total
     return part_us
 
 
@@ -85,6 +95,7 @@ def profile_steps(job: Job, n_steps: int) -> dict[str, float]:
                 steps.run([(batch.input, batch.target)])
 
     run(3)
+    synchronize(job.device)
     is_cuda = job.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * is_cuda]
     with profile(activities=activities) as record:

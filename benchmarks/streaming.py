@@ -24,8 +24,9 @@ from report import keep, list_facts
 
 REPOSITORY = Path(__file__).parent.parent
 SAMPLE_RATE, CLIP_S, N_CLASSES, N_FOLDS = 22_050, 5, 10, 5
-# As much of the program as any run takes, with the libraries it makes torch load.
-IMPORTED = "import audioml.cli, torch; torch.fft.rfft(torch.randn(216, 2048))"
+# As much of the program as any run takes, with the libraries it makes torch load and, on CUDA, the
+# device's context.
+IMPORTED = "import audioml.cli, torch; torch.fft.rfft(torch.randn(216, 2048, device='{device}'))"
 
 
 def write_clips(root: Path, n_clips: int) -> float:
@@ -80,7 +81,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the clips are written for a while")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
-    subprocess.run([sys.executable, "-c", IMPORTED], check=True)
+    subprocess.run([sys.executable, "-c", IMPORTED.format(device=options.device)], check=True)
     own_mib = peak_of_children_mib()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         data, run = Path(folder) / "data", Path(folder) / "run"

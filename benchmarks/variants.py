@@ -15,7 +15,7 @@ from audioml.augment import VARIANTS, Augment
 from audioml.config import AugmentConfig
 from audioml.datasets.manifest import Clip, Manifest
 from audioml.splits import Split, SplitError, make_split
-from audioml.store import ClipStore
+from audioml.store import ClipStore, Request
 from material import Chain
 
 VAL_SHARE: Final = 0.2  # of the variants that do not test, in each class
@@ -86,7 +86,7 @@ def _render(store: ClipStore, chain: Chain, augment: Augment, variant: int) -> T
     start = store.crop_start(clips, 0.5)
     first = range(0, len(clips), _RENDERED_AT_ONCE)
     batches = [slice(i, i + _RENDERED_AT_ONCE) for i in first]
-    with closing(store.read(clips[None], start[None], batches)) as readings:
+    with closing(store.read([Request(clips[None], start[None], batches)])) as readings:
         parts = zip(batches, readings, strict=True)
         return torch.cat([frontend.render(r, recipe.part(b), store.n_time) for b, r in parts])
 

@@ -123,7 +123,7 @@ def test_draws_stay_in_their_ranges_and_fill_them():
         (draws.snr_db, 5, 30),
         (draws.semitones, -3, 1),
         (draws.rate, 0.8, 1.25),
-        (draws.shift, -4000, 2000),
+        (augment.draw_shift(0, torch.arange(5000)), -4000, 2000),
         (draws.gain_db, -6, 3),
         (draws.freq_share, 0, 0.2),
         (draws.time_share, 0, 0.1),
@@ -177,6 +177,16 @@ def test_draws_are_functions_of_seed_epoch_and_clip():
         assert not torch.equal(value, getattr(other_seed, field.name))
 
 
+def test_what_is_not_drawn_leaves_the_rest_alone():
+    clips, off = torch.arange(64), {"probability": 0.0}
+    whole = make().draw(1, clips)
+    some = make(mask=MaskConfig(**off), noise=NoiseConfig(**off)).draw(1, clips)
+    for field in ("gain_db", "semitones", "rate", "mix_ratio"):
+        assert torch.equal(getattr(some, field), getattr(whole, field))
+    assert not torch.isfinite(some.snr_db).any()
+    assert not (some.freq_share + some.time_share).any()
+
+
 def test_four_variants_are_the_original_projects():
     draws = make("four_variants").draw(0, torch.arange(4000))
     kinds = torch.stack(
@@ -185,7 +195,8 @@ def test_four_variants_are_the_original_projects():
     assert kinds.sum(dim=0).max() == 1
     shares = [float(kind.float().mean()) for kind in kinds]
     assert shares == pytest.approx([0.25] * 3, abs=0.03)
-    for unused in (draws.shift, draws.gain_db, draws.freq_share, draws.time_share):
+    shift = make("four_variants").draw_shift(0, torch.arange(4000))
+    for unused in (shift, draws.gain_db, draws.freq_share, draws.time_share):
         assert unused.abs().max() == 0
     assert draws.mix_ratio.min() == 1
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from tiny import make_tiny
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
 
 import frontend
 import harness
@@ -15,6 +17,7 @@ import leakage
 import ours
 import pipeline
 import report
+import step_profile
 import variants
 from audioml.audit import LeakError
 from audioml.clips import collect
@@ -147,6 +150,31 @@ def test_runs_and_keeps_every_result(main, subject, settings, tmp_path, monkeypa
     off = [float(number) for row in rows for number in row[4].split(", ") if number]
     assert off
     assert max(off) < 0.01
+
+
+def test_kernels_belong_to_the_model_or_to_the_batch_by_their_stream():
+    def on_cuda(name, stream, us, is_range=False):
+        return FunctionEvent(
+            0,
+            name,
+            0,
+            0.0,
+            us,
+            device_type=DeviceType.CUDA,
+            use_device="cuda",
+            device_resource_id=stream,
+            is_user_annotation=is_range,
+        )
+
+    events = [
+        on_cuda(step_profile.MODEL, 7, 100.0, is_range=True),
+        on_cuda("implicit_convolve_sgemm", 7, 60.0),
+        on_cuda("frames_kernel", 20, 30.0),
+        on_cuda("Memcpy HtoD (Pageable -> Device)", 20, 5.0),
+    ]
+    part_us = step_profile.split_cuda(events)
+    frames = next(part for part, name in step_profile.KERNELS.items() if name == "frames_kernel")
+    assert part_us == {step_profile.MODEL: 60.0, frames: 30.0, step_profile.PLAN: 5.0}
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with torch for CUDA")

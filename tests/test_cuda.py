@@ -1,5 +1,7 @@
 """The Triton kernels against plain torch: on CUDA, or else in Triton's interpreter."""
 
+import weakref
+
 import pytest
 import torch
 from kernel_device import KERNEL_DEVICE, can_run_kernels
@@ -108,8 +110,29 @@ def test_extreme_pitches_and_ties(semitones):
 
 def test_short_clips_that_repeat():
     frontend = LogMel(sample_rate=RATE, n_fft=256, win_length=256, hop_length=128, n_mels=24)
-    reading = make_reading([[7, 1, 900]], [[3, 0, 899]], wrap=True)
+    # On both sides of the 256 samples that a program makes.
+    lengths, starts = [7, 1, 255, 256, 257, 900], [3, 0, 254, 255, 256, 899]
+    reading = make_reading([lengths], [starts], wrap=True)
+    assert_equal(*render(frontend, reading, make_recipe(1, 6)))
+
+
+def test_a_part_s_frames_are_gone_before_the_next_ones_are_made(monkeypatch):
+    from audioml.frontend import cuda
+
+    make_frames, made = cuda.make_frames, []
+
+    def noted(*arguments):
+        assert not any(frames() is not None for frames in made)
+        frames = make_frames(*arguments)
+        made.append(weakref.ref(frames))
+        return frames
+
+    monkeypatch.setattr(cuda, "make_frames", noted)
+    monkeypatch.setattr(cuda, "_SCRATCH_BYTES", 1)
+    frontend = LogMel(sample_rate=RATE, n_fft=256, win_length=256, hop_length=128, n_mels=24)
+    reading = make_reading([[4000, 900, 1]], [[0, 1, 0]])
     assert_equal(*render(frontend, reading, make_recipe(1, 3)))
+    assert len(made) == 3
 
 
 def test_waveforms_in_float32():

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from audioml import loader as loading
 from audioml.augment import Augment
 from audioml.augment.functional import mask_bounds, mixing_gains
 from audioml.clips import collect
 from audioml.config import AugmentConfig, MixupConfig
-from audioml.frontend import LogMel
+from audioml.frontend import LogMel, choose_kind
 from audioml.loader import Loader, training_statistics
 from audioml.rng import Stream, uniform
 from audioml.store import WaveformStore
@@ -26,7 +27,15 @@ def make_clips(n_clips=N_CLIPS):
 
 
 def make_loader(
-    batch_size=8, *, place="host", device=CPU, clips=None, preset="ranges", seed=0, **config
+    batch_size=8,
+    *,
+    place="host",
+    device=CPU,
+    clips=None,
+    n_classes=N_CLASSES,
+    preset="ranges",
+    seed=0,
+    **config,
 ):
     store = WaveformStore(make_clips(), n_time=N_TIME, pad="zero", place=place, device=device)
     augment = None
@@ -35,14 +44,20 @@ def make_loader(
             AugmentConfig(preset=preset, **config), sample_rate=RATE, n_time=N_TIME, seed=seed
         ).to(device)
     frontend = LogMel(
-        sample_rate=RATE, n_fft=512, win_length=512, hop_length=256, n_mels=32, max_semitones=2
+        sample_rate=RATE,
+        n_fft=512,
+        win_length=512,
+        hop_length=256,
+        n_mels=32,
+        max_semitones=2,
+        kind=choose_kind("auto", device),
     )
     return Loader(
         store=store,
         frontend=frontend.to(device),
         clip_index=torch.arange(N_CLIPS) if clips is None else clips,
-        targets=torch.arange(N_CLIPS) % N_CLASSES,
-        n_classes=N_CLASSES,
+        targets=torch.arange(N_CLIPS) % n_classes,
+        n_classes=n_classes,
         batch_size=batch_size,
         seed=seed,
         augment=augment,
@@ -82,6 +97,17 @@ def test_log_mels_are_the_same_at_batch_size_8_and_32(preset):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
     assert torch.equal(small[2], large[2])
     assert torch.equal(small[1], large[1])
+
+
+@pytest.mark.parametrize("preset", ["ranges", "four_variants", None])
+def test_batches_are_the_same_however_many_are_planned_at_a_time(preset, monkeypatch):
+    whole = list(make_loader(preset=preset).epoch(1))
+    for n_planned in (1, 16):
+        monkeypatch.setattr(loading, "_N_PLANNED", n_planned)
+        for a, b in zip(make_loader(preset=preset).epoch(1), whole, strict=True):
+            assert torch.equal(a.input, b.input)
+            assert torch.equal(a.target, b.target)
+            assert torch.equal(a.clip_index, b.clip_index)
 
 
 def test_epochs_and_seeds_differ_and_repeat():
@@ -151,12 +177,13 @@ def test_statistics_are_those_of_the_training_clips():
 
 def test_a_mixture_is_the_clip_and_the_partner_its_target_names():
     """Rebuild an epoch by hand from the store, the draws and the clips that targets name."""
-    loader = make_loader(mixup=MixupConfig(probability=1.0))
-    loader._one_hot = torch.eye(N_CLIPS)  # every clip a class of its own: targets name partners
+    # Every clip is a class of its own: targets name partners.
+    loader = make_loader(n_classes=N_CLIPS, mixup=MixupConfig(probability=1.0))
     log_mel, target, index = read_epoch(loader, epoch=2)
     draws = loader.augment.draw(2, torch.arange(N_CLIPS))
     place = uniform(0, 2, torch.arange(N_CLIPS), Stream.CROP)[:, 0]
-    start = loader.store.crop_start(torch.arange(N_CLIPS), place) + draws.shift
+    shift = loader.augment.draw_shift(2, torch.arange(N_CLIPS))
+    start = loader.store.crop_start(torch.arange(N_CLIPS), place) + shift
     waveform = loader.store.gather(torch.arange(N_CLIPS), start)
     own = torch.eye(N_CLIPS)[index]
     others = target * (1 - own)

@@ -162,6 +162,15 @@ def test_rates_too_far_apart_are_refused():
         approximate_ratio(100, 600_000)
 
 
+@pytest.mark.parametrize("n_elements", [1 << 22, 3000])
+@pytest.mark.parametrize("source_rate", [44_100, 48_000, 8000])
+def test_clips_together_are_as_each_alone(source_rate, n_elements, monkeypatch):
+    monkeypatch.setattr("audioml.decode.resampling._WINDOW_ELEMENTS", n_elements)
+    clips = torch.randn(3, 5003, generator=torch.Generator().manual_seed(0))
+    alone = torch.stack([resample(clip, source_rate, 22_050) for clip in clips])
+    assert torch.equal(resample(clips, source_rate, 22_050), alone)
+
+
 def test_pieces_equal_the_whole(monkeypatch):
     waveform = torch.randn(50_000, generator=torch.Generator().manual_seed(0))
     whole = resample(waveform, 44_100, 22_050)

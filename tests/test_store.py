@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from audioml import store
 from audioml.clips import collect
 from audioml.datasets.manifest import DataError
-from audioml.store import WaveformStore, choose_place
+from audioml.frontend.functional import read_waveforms
+from audioml.frontend.recipe import Recipe
+from audioml.store import Request, WaveformStore, choose_place
 
 CPU = torch.device("cpu")
 N_TIME = 10
@@ -46,7 +49,7 @@ def test_wrap_repeats_short_clips():
 
 @pytest.mark.parametrize("pad", ["zero", "wrap"])
 def test_pieces_that_are_fetched_are_those_that_stay(pad, monkeypatch):
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda samples: samples)  # needs a GPU
+    monkeypatch.setattr(store, "_pin_in_place", lambda samples: None)  # needs a GPU
     g = np.random.default_rng(0)
     clips = collect([g.integers(-9999, 9999, g.integers(1, 40), dtype=np.int16) for _ in range(50)])
     host, pinned = (
@@ -56,6 +59,41 @@ def test_pieces_that_are_fetched_are_those_that_stay(pad, monkeypatch):
     index = torch.from_numpy(g.integers(0, 50, 500))
     start = torch.from_numpy(g.integers(-100, 100, 500))
     assert torch.equal(host.gather(index, start), pinned.gather(index, start))
+
+
+def test_what_both_voices_read_is_fetched_once(monkeypatch):
+    monkeypatch.setattr(store, "_pin_in_place", lambda samples: None)
+    clips = collect([SHORT, EXACT, LONG])
+    pinned = WaveformStore(clips, n_time=N_TIME, pad="zero", place="pinned", device=CPU)
+    index, start = torch.tensor([[0, 1, 2], [0, 2, 2]]), torch.tensor([[1, 2, 3], [1, 3, 4]])
+    wanted = Request(index, start, [slice(0, 2), slice(2, 3)])
+    for fetched, kept in zip(pinned.read([wanted]), make_store().read([wanted]), strict=True):
+        gain = torch.tensor([[1.0], [10.0]]).expand(fetched.begin.shape)
+        waveform = read_waveforms(fetched, Recipe(gain=gain), N_TIME)
+        assert torch.equal(waveform, read_waveforms(kept, Recipe(gain=gain), N_TIME))
+    first = next(pinned.read([wanted]))
+    assert first.begin.tolist() == [[0, 10], [0, 30]]
+    assert not first.samples[20:30].any()
+
+
+def test_memory_is_pinned_where_it_is_until_it_goes(monkeypatch):
+    calls = []
+
+    class Cudart:
+        def cudaHostRegister(self, *arguments):  # noqa: N802 - CUDA's name
+            calls.append(arguments)
+
+        def cudaHostUnregister(self, *arguments):  # noqa: N802
+            calls.append(arguments)
+
+    monkeypatch.setattr(torch.cuda, "cudart", Cudart)
+    monkeypatch.setattr(torch.cuda, "check_error", lambda error: None)
+    samples = torch.zeros(100, dtype=torch.int16)
+    place = samples.data_ptr()
+    store._pin_in_place(samples)
+    assert calls == [(place, 200, 1)]
+    del samples
+    assert calls[1:] == [(place,)]
 
 
 def test_crop_starts_use_the_room_there_is():
@@ -95,6 +133,7 @@ def test_place_follows_device_and_budget(n_gib, device, place):
         (5, "cuda", "device", r"audio\.device_budget_gib=4"),
         (1, "cpu", "device", r"audio\.store=device needs a CUDA device"),
         (1, "cpu", "pinned", r"audio\.store=pinned needs a CUDA device"),
+        (1, "cuda", "host", r"audio\.store=host is for training on a CPU.*set audio\.store=pinned"),
     ],
 )
 def test_what_does_not_fit_is_refused(n_gib, device, wanted, message):
@@ -106,3 +145,17 @@ def test_what_does_not_fit_is_refused(n_gib, device, wanted, message):
             device_budget_gib=4,
             host_budget_gib=16,
         )
+
+
+@pytest.mark.gpu
+def test_pinned_memory_is_the_store_s_own():
+    clips = collect([LONG] * 1000)
+    pinned = WaveformStore(
+        clips, n_time=N_TIME, pad="zero", place="pinned", device=torch.device("cuda")
+    )
+    assert pinned._samples is clips.samples
+    assert clips.samples.is_pinned()
+    index = torch.arange(1000)
+    on_cpu = WaveformStore(clips, n_time=N_TIME, pad="zero", place="host", device=CPU)
+    fetched = pinned.gather(index, index).cpu()
+    assert torch.equal(fetched, on_cpu.gather(index, index))

@@ -11,6 +11,7 @@ from audioml import training
 from audioml.config import FinetuneConfig, OptimConfig, TrainConfig
 from audioml.loader import Batch
 from audioml.models import Network
+from audioml.rng import Stream, random_words
 from audioml.training import Interrupted, Trainer, TrainingError, lr_factor
 
 N_CLASSES = 3
@@ -131,6 +132,25 @@ def test_the_same_seed_gives_the_same_losses():
         trainer.fit()
         curves.append([row["train_loss"] for row in trainer.progress.history])
     assert curves[0] == curves[1]
+
+
+def test_each_step_has_a_seed_of_its_own():
+    trainer, seeds = make_trainer(epochs=2), []
+    step = trainer._train_step
+
+    def noted(batch):
+        seeds.append(torch.initial_seed())
+        return step(batch)
+
+    trainer._train_step = noted
+    trainer.fit()
+    drawn = [
+        int(random_words(0, epoch, torch.tensor(step), Stream.DROPOUT)[0])
+        for epoch in range(2)
+        for step in range(5)
+    ]
+    assert seeds == drawn
+    assert len(set(seeds)) == 10
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])

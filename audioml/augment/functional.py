@@ -5,8 +5,11 @@ from torch import Tensor
 
 
 def db_to_amplitude(level_db: Tensor) -> Tensor:
-    """Convert decibels to amplitude ratios; -inf gives 0."""
-    return torch.pow(10.0, level_db / 20.0)
+    """Convert decibels to amplitude ratios; -inf gives 0.
+
+    In float32 the last bit of a power would depend on where in the tensor it stands.
+    """
+    return torch.pow(10.0, level_db.double() / 20.0).to(level_db.dtype)
 
 
 def audible_ratio(ratio: Tensor, rms: Tensor, partner_rms: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is done to training clips: drawn and written down for a whole epoch at once."""
+"""What is done to training clips: drawn and written down for many clips at once."""
 
 from dataclasses import dataclass, fields
 from typing import Final, Self
@@ -26,7 +26,6 @@ class Draws:
     """Parameters of a batch or an epoch of clips; every field is a tensor [clip].
 
     Args:
-        shift: Circular shift [samples], int64.
         gain_db: Change of level [dB].
         snr_db: Signal-to-noise ratio [dB], inf for no noise.
         noise_start: Where the noise begins in the flat noise bank [samples], int64.
@@ -39,7 +38,6 @@ class Draws:
         time_share: Share of the frames masked.
     """
 
-    shift: Tensor
     gain_db: Tensor
     snr_db: Tensor
     noise_start: Tensor
@@ -59,8 +57,8 @@ class Draws:
 class Augment(nn.Module):
     """Draw the augmentation of training clips.
 
-    Everything is drawn in one go for an epoch (``draw``) and written down as what the front end
-    does while it reads the samples anyway (``recipe``).
+    Everything is drawn for many clips at once (``draw``, ``draw_shift``) and written down as what
+    the front end does while it reads the samples anyway (``recipe``).
 
     Args:
         config: Ranges and probabilities.
@@ -75,6 +73,7 @@ class Augment(nn.Module):
         super().__init__()
         self.config, self.seed = config, seed
         self.sample_rate, self.n_time = sample_rate, n_time
+        self._used = _list_used(config)
         n_noise = max(round(_NOISE_S * sample_rate), 2 * n_time)
         self._n_starts = n_noise - n_time
         self.register_buffer("noise", F.make_noise_bank(n_noise, seed), persistent=False)
@@ -99,7 +98,7 @@ class Augment(nn.Module):
         return self.config.preset == "ranges" and self.config.mixup.probability > 0
 
     def draw(self, epoch: int, clip_index: Tensor) -> Draws:
-        """Draw the parameters of an epoch.
+        """Draw the parameters of clips.
 
         Args:
             epoch: Epoch number, from 0.
@@ -126,38 +125,49 @@ class Augment(nn.Module):
         Returns:
             The parameters of each clip.
         """
-        return self._draw_fixed(
-            self._draw_numbers(0, clip_index), torch.full_like(clip_index, variant)
-        )
+        number = self._draw_numbers(0, clip_index)
+        return self._draw_fixed(number, torch.full_like(clip_index, variant))
 
     def _draw_numbers(self, epoch: int, clip_index: Tensor) -> Tensor:
-        """Draw four numbers a clip [n] and stream: [n, stream, 4], in [0, 1)."""
-        return uniform(self.seed, epoch, clip_index[:, None], torch.arange(len(Stream)))
+        """Draw four numbers a clip [n] and stream: [n, stream, 4], in [0, 1); 0 if unused."""
+        number = torch.zeros(len(clip_index), len(Stream), 4)
+        streams = torch.tensor(self._used, dtype=torch.int64)
+        number[:, streams] = uniform(self.seed, epoch, clip_index[:, None], streams)
+        return number
+
+    def draw_shift(self, epoch: int, clip_index: Tensor) -> Tensor:
+        """Draw how far clips are moved, as functions of (seed, epoch, clip) alone.
+
+        Args:
+            epoch: Epoch number, from 0.
+            clip_index: Clips [...], int64, on the CPU.
+
+        Returns:
+            Circular shifts [...] in samples, int64.
+        """
+        shift = self.config.shift
+        if self.config.preset != "ranges" or not shift.probability:
+            return torch.zeros_like(clip_index)
+        number = uniform(self.seed, epoch, clip_index, Stream.SHIFT)
+        shift_s = _pick(number, shift.probability, shift.shift_s, 0.0)
+        return torch.round(shift_s.double() * self.sample_rate).long()
 
     def _draw_ranges(self, number: Tensor) -> Draws:
         """Draw each parameter from its range, with its probability; ``number`` [n, stream, 4]."""
         c = self.config
-
-        def pick(
-            stream: Stream, probability: float, bounds: tuple[float, float], off: float
-        ) -> Tensor:
-            chance, place = number[:, stream, 0], number[:, stream, 1]
-            value = bounds[0] + place * (bounds[1] - bounds[0])
-            return torch.where(chance < probability, value, off)
-
-        shift_s = pick(Stream.SHIFT, c.shift.probability, c.shift.shift_s, 0.0)
         colour = (number[:, Stream.NOISE_COLOUR, 0] * len(self.noise)).long()
         place = (number[:, Stream.NOISE_COLOUR, 1].double() * self._n_starts).long()
-        quantile = pick(Stream.MIXUP, c.mixup.probability, (0.0, float(_QUANTILES)), _QUANTILES)
+        quantile = _pick(
+            number[:, Stream.MIXUP], c.mixup.probability, (0.0, float(_QUANTILES)), _QUANTILES
+        )
         below = quantile.long().clamp(max=_QUANTILES - 1)
         masked = number[:, Stream.MASK, 0] < c.mask.probability
         return Draws(
-            shift=torch.round(shift_s.double() * self.sample_rate).long(),
-            gain_db=pick(Stream.GAIN, c.gain.probability, c.gain.gain_db, 0.0),
-            snr_db=pick(Stream.NOISE, c.noise.probability, c.noise.snr_db, torch.inf),
+            gain_db=_pick(number[:, Stream.GAIN], c.gain.probability, c.gain.gain_db, 0.0),
+            snr_db=_pick(number[:, Stream.NOISE], c.noise.probability, c.noise.snr_db, torch.inf),
             noise_start=colour * self.noise.shape[1] + place,
-            semitones=pick(Stream.PITCH, c.pitch.probability, c.pitch.semitones, 0.0),
-            rate=pick(Stream.STRETCH, c.stretch.probability, c.stretch.rate, 1.0),
+            semitones=_pick(number[:, Stream.PITCH], c.pitch.probability, c.pitch.semitones, 0.0),
+            rate=_pick(number[:, Stream.STRETCH], c.stretch.probability, c.stretch.rate, 1.0),
             mix_ratio=torch.lerp(
                 self._mix_quantiles[below], self._mix_quantiles[below + 1], quantile - below
             ),
@@ -178,7 +188,6 @@ class Augment(nn.Module):
         snr_db = least + number[:, Stream.NOISE, 1] * (most - least)
         zero = torch.zeros_like(draws.gain_db)
         return Draws(
-            shift=torch.zeros_like(draws.shift),
             gain_db=zero,
             snr_db=torch.where(variant == 1, snr_db, torch.inf),
             noise_start=draws.noise_start,
@@ -192,7 +201,7 @@ class Augment(nn.Module):
         )
 
     def recipe(self, draws: Draws, rms: Tensor, *, n_mels: int, n_frames: int) -> Recipe:
-        """Say how the front end is to change clips; what no clip needs is left out.
+        """Say how the front end is to change clips; what the settings rule out is left out.
 
         Args:
             draws: The clips' parameters.
@@ -216,10 +225,35 @@ class Augment(nn.Module):
         )
         return Recipe(
             gain=voice_gain * amplitude / FULL_SCALE,
-            noise=self.noise.reshape(-1) if noise_gain.any() else None,
+            noise=self.noise.reshape(-1) if Stream.NOISE in self._used else None,
             noise_gain=noise_gain * amplitude,
             noise_start=draws.noise_start,
-            rate=draws.rate if (draws.rate != 1).any() else None,
-            semitones=draws.semitones if draws.semitones.any() else None,
-            mask=mask if (draws.freq_share + draws.time_share).any() else None,
+            rate=draws.rate if Stream.STRETCH in self._used else None,
+            semitones=draws.semitones if Stream.PITCH in self._used else None,
+            mask=mask if Stream.MASK in self._used else None,
         )
+
+
+def _list_used(config: AugmentConfig) -> list[Stream]:
+    """List what random numbers are drawn for, besides shifts."""
+    if config.preset == "none":
+        return []
+    if config.preset == "four_variants":
+        return [Stream.VARIANT, Stream.NOISE, Stream.NOISE_COLOUR, Stream.PITCH, Stream.STRETCH]
+    probability = {
+        Stream.GAIN: config.gain.probability,
+        Stream.NOISE: config.noise.probability,
+        Stream.NOISE_COLOUR: config.noise.probability,
+        Stream.PITCH: config.pitch.probability,
+        Stream.STRETCH: config.stretch.probability,
+        Stream.MIXUP: config.mixup.probability,
+        Stream.MASK: config.mask.probability,
+        Stream.MASK_PLACE: config.mask.probability,
+    }
+    return [stream for stream in probability if probability[stream]]
+
+
+def _pick(number: Tensor, probability: float, bounds: tuple[float, float], off: float) -> Tensor:
+    """Choose between bounds with a probability, else ``off``; ``number`` [..., 4]."""
+    value = bounds[0] + number[..., 1] * (bounds[1] - bounds[0])
+    return torch.where(number[..., 0] < probability, value, off)

@@ -50,7 +50,7 @@ def pcm_to_waveform(data: Tensor, layout: PcmLayout) -> Tensor:
     return reduce(torch.add, others, first) / layout.n_channels if others else first
 
 
-def to_int16(data: Tensor, layout: PcmLayout, sample_rate: int) -> Tensor:
+def to_int16(data: Tensor, layout: PcmLayout, sample_rate: int, n_clips: int = 1) -> Tensor:
     """Convert samples, mix them to mono, resample and round.
 
     Nothing waits for the device: all sizes follow from the layout.
@@ -59,15 +59,17 @@ def to_int16(data: Tensor, layout: PcmLayout, sample_rate: int) -> Tensor:
         data: Whole frames [byte], uint8, at least one, as for ``pcm_to_channels``.
         layout: How the samples are laid out.
         sample_rate: The wanted rate [Hz].
+        n_clips: Clips of equal length that ``data`` holds one after another.
 
     Returns:
-        Samples [resampled_length], int16, full scale at 32,768, on the same device; louder ones
-        are clipped. 16 bit mono at the wanted rate is a view of ``data``.
+        Samples [n_clips * resampled_length], int16, full scale at 32,768, on the same device;
+        louder ones are clipped. 16 bit mono at the wanted rate is a view of ``data``.
     """
     is_wanted_rate = layout.sample_rate == sample_rate
     if is_wanted_rate and layout.sample_format == "s16" and layout.n_channels == 1:
         return data.view(torch.int16)
     waveform = pcm_to_waveform(data, layout)
     if not is_wanted_rate:
-        waveform = resample(waveform, layout.sample_rate, sample_rate)
+        clips = waveform.view(n_clips, -1)
+        waveform = resample(clips, layout.sample_rate, sample_rate).flatten()
     return waveform.mul(FULL_SCALE).round_().clamp_(-FULL_SCALE, FULL_SCALE - 1).to(torch.int16)

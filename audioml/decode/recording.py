@@ -1,8 +1,10 @@
 """From a file to its samples on the CPU."""
 
-from concurrent.futures import ThreadPoolExecutor
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from audioml.decode.device import pcm_to_channels, to_int16
 from audioml.decode.payload import read_payload
+from audioml.threads import one_thread_an_operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,15 @@ def decode_clip(
 def thread_pool(n_threads: int = 0) -> ThreadPoolExecutor:
     """Make a pool for decoding; files are read, decoded and converted without the GIL.
 
+    Operations of torch run in the thread that asks for them. That can only be set for threads to
+    come as well: so the pool's begin at once, before the number is put back for all others.
+
     Args:
         n_threads: Threads, 0 for Python's choice by the number of cores.
     """
-    return ThreadPoolExecutor(max_workers=n_threads or None, thread_name_prefix="decode")
+    n_threads = n_threads or min(32, (os.cpu_count() or 1) + 4)
+    pool = ThreadPoolExecutor(n_threads, "decode", initializer=torch.get_num_threads)
+    all_begun = Barrier(n_threads)
+    with one_thread_an_operation():
+        wait([pool.submit(all_begun.wait) for _ in range(n_threads)])
+    return pool

@@ -15,6 +15,7 @@ ATTENUATION_DB: Final = 100.0
 
 _MAX_PHASES: Final = 1_000_000  # L * M: with the next bound, less than 8 MiB of kernel
 _MAX_TERM: Final = 5_000
+_MAX_KERNELS: Final = 64  # kept, of as many rates; between usual ones each takes less than 3 MiB
 _MIN_COLUMNS: Final = 64  # fewer are slower on a CPU, more compute zeros
 _KERNEL_ELEMENTS: Final = 1 << 20
 _WINDOW_ELEMENTS: Final = 1 << 22  # copied at once, 16 MiB
@@ -54,36 +55,41 @@ def approximate_ratio(source_rate: int, target_rate: int) -> tuple[int, int]:
 
 
 def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
-    """Resample a waveform without delay; before and after it is silence.
+    """Resample waveforms without delay; before and after each is silence.
 
     Beside a copy of the input and the output it takes at most 24 MiB, whatever the rates.
 
     Args:
-        waveform: Samples [time], at least one, float32.
+        waveform: Samples [time] or [clip, time], at least one, float32.
         source_rate: Their rate [Hz].
         target_rate: The wanted rate [Hz].
 
     Returns:
-        Samples [resampled_length], float32, on the same device.
+        Samples [resampled_length] or [clip, resampled_length], float32, on the same device; each
+        clip's equal, to the last bit, to what it becomes alone.
 
     Source: soxr.resample(quality="HQ"), to which tests/test_resampling.py compares levels, aliases
     and delay. On CUDA that holds for torch's default precision of float32 products, "highest".
     """
-    n_wanted = resampled_length(len(waveform), source_rate, target_rate)
+    n_frames = waveform.shape[-1]
+    n_wanted = resampled_length(n_frames, source_rate, target_rate)
     n_up, n_down = approximate_ratio(source_rate, target_rate)
     kernel, n_before, hop_length = _make_kernel(n_up, n_down, waveform.device)
+    if kernel.is_cuda:  # it may be dropped from its cache while this stream still reads it
+        kernel.record_stream(torch.cuda.current_stream(kernel.device))
     n_taps, n_columns = kernel.shape
     n_windows = -(-n_wanted // n_columns)
     n_padded = (n_windows - 1) * hop_length + n_taps
-    padded = F.pad(waveform, (n_before, n_padded - n_before - len(waveform)))
-    windows = padded.unfold(0, n_taps, hop_length)
-    resampled = waveform.new_empty(n_windows, n_columns)
+    padded = F.pad(waveform, (n_before, n_padded - n_before - n_frames))
+    windows = padded.unfold(-1, n_taps, hop_length).view(-1, n_windows, n_taps)
+    resampled = waveform.new_empty(*waveform.shape[:-1], n_windows * n_columns)
     # Windows overlap, so that a product copies them before it reads them: not all at once.
     n_rows = max(1, _WINDOW_ELEMENTS // n_taps)
     with torch.autocast(waveform.device.type, enabled=False):
-        for some, out in zip(windows.split(n_rows), resampled.split(n_rows), strict=True):
-            torch.mm(some, kernel, out=out)
-    return resampled.flatten()[:n_wanted]
+        for clip, out in zip(windows, resampled.view(-1, n_windows, n_columns), strict=True):
+            for some, part in zip(clip.split(n_rows), out.split(n_rows), strict=True):
+                torch.mm(some, kernel, out=part)
+    return resampled[..., :n_wanted]
 
 
 # Output n lies at input time n * M / L. Every L outputs the same L fractions of a sample recur, M
@@ -94,7 +100,7 @@ def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
 # taps a radian a sample).
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=_MAX_KERNELS)
 def _make_kernel(n_up: int, n_down: int, device: torch.device) -> tuple[Tensor, int, int]:
     """Tabulate the filter.
 

@@ -73,8 +73,13 @@ def render(
         for first in range(0, reading.n_batch, n_part):
             part = slice(first, first + n_part)
             some = recipe.part(part)
-            frames = make_frames(reading.part(part), some, bank, n_time, n_frames)
-            write_log_mel(torch.fft.rfft(frames), some, bank, log_mel[part])
+            where = reading.part(part)
+            write_log_mel(  # no name keeps frames or spectra: their memory is the next part's
+                torch.fft.rfft(make_frames(where, some, bank, n_time, n_frames)),
+                some,
+                bank,
+                log_mel[part],
+            )
     return log_mel
 
 

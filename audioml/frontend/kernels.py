@@ -43,13 +43,15 @@ def frames_kernel(
     """Read, mix and window a piece of one frame: program (clip * n_frames + frame, piece)."""
     frame = tl.program_id(0) % n_frames
     clip = tl.program_id(0) // n_frames
-    place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    lane = tl.arange(0, BLOCK)
+    place = tl.program_id(1) * BLOCK + lane
     is_inside = place < n_fft
     first = frame * hop_length
     if HAS_RATE:  # as functional.frame_starts rounds
         stretched = first.to(tl.float64) * tl.load(rate + clip).to(tl.float64)
         first = tl.floor(stretched + 0.5).to(tl.int32)
-    time = first - n_fft // 2 + place
+    begin_time = first - n_fft // 2 + tl.program_id(1) * BLOCK
+    time = begin_time + lane
     is_heard = is_inside & (time >= 0) & (time < n_time)
     wave = tl.zeros([BLOCK], tl.float32)
     for voice in tl.static_range(N_VOICES):
@@ -57,7 +59,14 @@ def frames_kernel(
         amplitude = tl.load(gain + voice * gain_stride + clip)
         if amplitude > 0:
             circle = tl.load(period + row).to(tl.int32)
-            position = (tl.load(start + row).to(tl.int32) + time) % circle
+            # Where the piece begins on the circle is a remainder of scalars. From there on samples
+            # come around once at most, if the circle is at least as long as the piece.
+            turned = (tl.load(start + row).to(tl.int32) + begin_time) % circle
+            position = tl.where(turned < 0, turned + circle, turned) + lane
+            if circle < BLOCK:
+                position %= circle
+            else:
+                position -= tl.where(position >= circle, circle, 0)
             is_sound = is_heard & (position < tl.load(length + row).to(tl.int32))
             sound = tl.load(samples + tl.load(begin + row) + position, mask=is_sound, other=0)
             wave += amplitude * sound.to(tl.float32)
