@@ -76,6 +76,30 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--print-config", action="store_true", help="print every setting and stop")
     train.set_defaults(run=_train)
 
+    sweep = verbs.add_parser(
+        "sweep",
+        help="train over a grid or a space of settings, and pick one on the validation clips",
+        description="Train once for every combination, or for settings that are drawn, and pick "
+        "the best on the validation clips. The same command goes on with a sweep that was "
+        "stopped, and may run in several processes at once.",
+    )
+    sweep.add_argument("settings", nargs="*", help=_SETTINGS)
+    sweep.add_argument(
+        "--over",
+        action="append",
+        default=[],
+        metavar="KEY=VALUES",
+        help="what is varied: V1,V2,... or, for tpe, LOW..HIGH; repeatable; without it optim.lr "
+        "and train.batch_size",
+    )
+    sweep.add_argument("--method", choices=("grid", "tpe"), default="grid")
+    sweep.add_argument("--trials", type=int, metavar="N", help="how many tpe draws, in all")
+    sweep.add_argument("--prune", action="store_true", help="end trials below the median early")
+    sweep.add_argument(
+        "--dir", type=Path, default=Path("runs/sweep"), help="its folder (default: %(default)s)"
+    )
+    sweep.set_defaults(run=_sweep)
+
     check = verbs.add_parser("verify", help="check a data set: files, classes, folds, sound")
     check.add_argument("settings", nargs="*", help=_SETTINGS)
     check.set_defaults(run=_verify)
@@ -111,6 +135,20 @@ def _train(arguments: argparse.Namespace) -> int:
             "or start a new run"
         )
     run_experiment(config)
+    return 0
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from audioml.sweep import run_sweep  # only here: the others need no Optuna
+
+    run_sweep(
+        read_settings(arguments.settings),
+        arguments.over,
+        method=arguments.method,
+        n_trials=arguments.trials,
+        prune=arguments.prune,
+        path=arguments.dir,
+    )
     return 0
 
 

@@ -31,8 +31,8 @@ class RunError(ValueError):
     """A run folder that can't be used; the message names it and the remedy."""
 
 
-class RunFolder:
-    """A folder with the name and place of everything a run keeps.
+class Folder:
+    """A folder that keeps figures, tables and settings, each file written whole or not at all.
 
     Args:
         path: The folder; it exists.
@@ -40,11 +40,40 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        (path / "plots").mkdir(exist_ok=True)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file of the folder."""
+        with _replacing(self.path / name) as file:
+            file.write(text.encode())
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file of the folder; NaN becomes null."""
+        self.write_text(name, json.dumps(_without_nan(content), indent=2) + "\n")
+
+    def write_table(self, name: str, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> None:
+        """Write a CSV file of the folder."""
+        self.write_text(name, pd.DataFrame(rows).to_csv(index=False))
+
+    def write_figure(self, name: str, figure: Figure) -> None:
+        """Write a figure to ``plots/``."""
+        with _replacing(self.path / "plots" / name) as file:
+            figure.savefig(file, format="png", dpi=110)
+
+
+class RunFolder(Folder):
+    """A folder with the name and place of everything a run keeps.
+
+    Args:
+        path: The folder; it exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self.config = path / "config.yaml"
         self.last = path / "checkpoints" / "last.pt"
         self.best = path / "checkpoints" / "best.pt"
         (path / "checkpoints").mkdir(exist_ok=True)
-        (path / "plots").mkdir(exist_ok=True)
 
     @classmethod
     def create(cls, config: RunConfig) -> "RunFolder":
@@ -79,24 +108,6 @@ class RunFolder:
                     "give the folder of a run"
                 )
         return cls(path)
-
-    def write_text(self, name: str, text: str) -> None:
-        """Write a text file of the folder."""
-        with _replacing(self.path / name) as file:
-            file.write(text.encode())
-
-    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a JSON file of the folder; NaN becomes null."""
-        self.write_text(name, json.dumps(_without_nan(content), indent=2) + "\n")
-
-    def write_table(self, name: str, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> None:
-        """Write a CSV file of the folder."""
-        self.write_text(name, pd.DataFrame(rows).to_csv(index=False))
-
-    def write_figure(self, name: str, figure: Figure) -> None:
-        """Write a figure to ``plots/``."""
-        with _replacing(self.path / "plots" / name) as file:
-            figure.savefig(file, format="png", dpi=110)
 
     def write_start(self, config: RunConfig, split: pd.DataFrame) -> None:
         """Keep what the run depends on: configuration, environment and split."""
