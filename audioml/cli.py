@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 for a defect or leak found; 2 for bad input; 130 if stopped on request.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _parse(argv)
     console = logging.StreamHandler(sys.stdout)
     log.setLevel(logging.INFO)
     log.addHandler(console)
@@ -60,6 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     finally:
         log.removeHandler(console)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; settings may stand on both sides of options."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and (not hasattr(arguments, "settings") or any(word[0] == "-" for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.settings += rest
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,6 +107,29 @@ def _parser() -> argparse.ArgumentParser:
     side_by_side.add_argument("folders", nargs="+", type=Path, metavar="RUN")
     side_by_side.add_argument("--out", type=Path, help="folder for the table and the picture")
     side_by_side.set_defaults(run=_compare)
+    sweep = verbs.add_parser(
+        "sweep",
+        help="train over a grid or a space of settings, and pick one on the validation clips",
+        description="Train once for every combination, or for settings that are drawn, and pick "
+        "the best on the validation clips. The same command goes on with a sweep that was "
+        "stopped, and may run in several processes at once.",
+    )
+    sweep.add_argument("settings", nargs="*", help=_SETTINGS)
+    sweep.add_argument(
+        "--over",
+        action="append",
+        default=[],
+        metavar="KEY=VALUES",
+        help="what is varied: V1,V2,... or, for tpe, LOW..HIGH; repeatable; without it optim.lr "
+        "and train.batch_size",
+    )
+    sweep.add_argument("--method", choices=("grid", "tpe"), default="grid")
+    sweep.add_argument("--trials", type=int, metavar="N", help="how many tpe draws, in all")
+    sweep.add_argument("--prune", action="store_true", help="end trials below the median early")
+    sweep.add_argument(
+        "--dir", type=Path, default=Path("runs/sweep"), help="its folder (default: %(default)s)"
+    )
+    sweep.set_defaults(run=_sweep)
 
     check = verbs.add_parser("verify", help="check a data set: files, classes, folds, sound")
     check.add_argument("settings", nargs="*", help=_SETTINGS)
@@ -150,6 +184,20 @@ def _refuse_changes(config: RunConfig, settings: Sequence[str]) -> None:
             f"resume={config.resume} goes on with that run's own settings; leave out the others, "
             "or start a new run"
         )
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from audioml.sweep import run_sweep  # only here: the others need no Optuna
+
+    run_sweep(
+        read_settings(arguments.settings),
+        arguments.over,
+        method=arguments.method,
+        n_trials=arguments.trials,
+        prune=arguments.prune,
+        path=arguments.dir,
+    )
+    return 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:

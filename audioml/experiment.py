@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,20 @@ _N_SHOWN = 8  # log-mels in train_batch.png
 _N_HEARD = 4  # clips in TensorBoard
 
 
-def run_experiment(config: RunConfig) -> dict[str, Any]:
+def run_experiment(
+    config: RunConfig,
+    *,
+    evaluate_test: bool = True,
+    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+) -> dict[str, Any]:
     """Train, evaluate and write the run folder.
 
     Args:
         config: The run; with ``resume`` set, an interrupted one goes on with its own settings.
+        evaluate_test: Whether the test clips are evaluated; if not, the figures are those of the
+            validation clips, which the protocol must have.
+        on_epoch: Called with every epoch's figures, once they are saved; what it raises ends the
+            run.
 
     Returns:
         What stands in ``summary.json``.
@@ -64,14 +74,24 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
         is_new = folder is None
         folder = folder or RunFolder.create(config)
         set_log_file(folder.path / "log.txt")
-        return _Run(experiment, folder, is_new=is_new).finish()
+        part = "test" if evaluate_test else "val"
+        return _Run(experiment, folder, is_new=is_new, part=part, on_epoch=on_epoch).finish()
 
 
 class _Run:
-    """A prepared experiment on its way to a finished folder."""
+    """A prepared experiment on its way to a finished folder; ``part`` is evaluated in the end."""
 
-    def __init__(self, experiment: Experiment, folder: RunFolder, *, is_new: bool) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: RunFolder,
+        *,
+        is_new: bool,
+        part: str,
+        on_epoch: Callable[[dict[str, float]], None],
+    ) -> None:
         self.x, self.folder = experiment, folder
+        self.part, self.on_epoch = part, on_epoch
         self.trainer = Trainer(
             model=experiment.model,
             loader=experiment.loaders["train"],
@@ -119,6 +139,7 @@ class _Run:
         if is_best:  # first, so that last.pt never names a best epoch that best.pt lacks
             save_checkpoint(self.folder.best, checkpoint)
         save_checkpoint(self.folder.last, checkpoint)
+        self.on_epoch(row)
 
     def _checkpoint(self) -> dict[str, Any]:
         """Collect a checkpoint: what a resume needs, and what a stranger must know to use it."""
@@ -153,16 +174,17 @@ class _Run:
         log.info("resume    after epoch %d, step %d", p.epoch, p.step)
 
     def _evaluate(self) -> dict[str, Any]:
-        """Evaluate the last and, where validation chose one, the best weights on the test clips."""
-        evaluations = {"last": self.trainer.evaluate(self.x.loaders["test"])}
+        """Evaluate the last and, where validation chose one, the best weights."""
+        loader, clips = self.x.loaders[self.part], self.x.split.parts[self.part]
+        evaluations = {"last": self.trainer.evaluate(loader)}
         if self.trainer.progress.best_epoch:
             best = load_checkpoint(self.folder.best)
-            refuse_seen(self.x.manifest, self.x.split.test, best["train_sources"])
+            refuse_seen(self.x.manifest, clips, best["train_sources"])
             self.trainer.load_weights(best)
-            evaluations["best"] = self.trainer.evaluate(self.x.loaders["test"])
+            evaluations["best"] = self.trainer.evaluate(loader)
         weights = "best" if "best" in evaluations else "last"
         for name, evaluation in evaluations.items():
-            log.info("test      %s weights: %s", name, describe_figures(evaluation.figures()))
+            log.info("%-9s %s weights: %s", self.part, name, describe_figures(evaluation.figures()))
         summary = self._summarise(evaluations, weights)
         self._write_results(evaluations[weights], summary)
         log.info("finished  %s", self.folder.path)
@@ -172,6 +194,7 @@ class _Run:
         x, p = self.x, self.trainer.progress
         return {
             **evaluations[weights].figures(),
+            "evaluated_on": self.part,
             "weights": weights,
             **{name: evaluation.figures() for name, evaluation in evaluations.items()},
             "data": x.manifest.name,
@@ -214,10 +237,11 @@ class _Run:
 
     def _write_results(self, evaluation: Evaluation, summary: dict[str, Any]) -> None:
         history = self.trainer.progress.history
-        confusion = write_evaluation(self.folder, evaluation, self.x.manifest)
         self.folder.write_figure("curves.png", plots.plot_curves(history))
-        self.tracker.log_figure("confusion_matrix/test", confusion, len(history))
-        self.tracker.log_hparams(flatten(self.x.config), evaluation.figures())
+        if self.part == "test":
+            confusion = write_evaluation(self.folder, evaluation, self.x.manifest)
+            self.tracker.log_figure("confusion_matrix/test", confusion, len(history))
+        self.tracker.log_hparams(flatten(self.x.config), evaluation.figures(), self.part)
         self.folder.write_json("summary.json", summary)
 
     def _show_batch(self) -> None:

@@ -41,7 +41,6 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
-        self.summary = path / "summary.json"
         (path / "plots").mkdir(exist_ok=True)
 
     @classmethod

@@ -57,13 +57,15 @@ class Tracker:
         sound = waveform.detach().cpu().clamp(-1, 1)[None]
         self._writer.add_audio(tag, sound, sample_rate=sample_rate)
 
-    def log_hparams(self, settings: Mapping[str, Any], figures: Mapping[str, float]) -> None:
-        """Add the run to TensorBoard's table of hyperparameters."""
+    def log_hparams(
+        self, settings: Mapping[str, Any], figures: Mapping[str, float], part: str
+    ) -> None:
+        """Add the run to TensorBoard's table of hyperparameters, with the figures of a part."""
         plain = {
             key: value if isinstance(value, bool | int | float | str) else str(value)
             for key, value in settings.items()
         }
-        measured = {f"test/{key}": value for key, value in figures.items()}
+        measured = {f"{part}/{key}": value for key, value in figures.items()}
         # SummaryWriter.add_hparams would open a second event file.
         for summary in hparams(plain, measured):
             self._writer._get_file_writer().add_summary(summary)

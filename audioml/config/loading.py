@@ -15,12 +15,15 @@ from audioml.config.checks import ConfigError
 from audioml.config.sections import RunConfig
 
 
-def load_config(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(
+    files: Sequence[Path] = (), overrides: Sequence[str] = (), *, base: RunConfig | None = None
+) -> RunConfig:
     """Build a run configuration; later sources win over earlier ones, overrides over files.
 
     Args:
         files: YAML files, each part of the mapping in ``configs/default.yaml``.
         overrides: Assignments such as ``"optim.lr=3e-4"``.
+        base: What they are laid over; None for the defaults.
 
     Returns:
         The checked configuration.
@@ -28,7 +31,7 @@ def load_config(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Ru
     Raises:
         ConfigError: If a file can't be read, or a key or value does not fit ``RunConfig``.
     """
-    node = OmegaConf.structured(RunConfig)
+    node = OmegaConf.structured(base or RunConfig)
     for file in files:
         node = _merge(node, file)
     for override in overrides:
