@@ -1,6 +1,7 @@
 """Log-mels as the input of torchvision's own networks."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from audioml.frontend.recipe import Reading, Recipe
 from audioml.models import build_model
 from audioml.models.channels import compute_deltas, fold_weight
 
+CONFIGS = Path(__file__).parent.parent / "configs"
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 FIRST = {"resnet50": "conv1", "alexnet": "features.0"}
 MODES = ["mono", "repeated", "deltas", "windows"]
@@ -114,9 +116,15 @@ def test_alexnet_refuses_what_is_too_small_for_it(size):
         assert key in str(error.value)
 
 
-def test_the_size_of_pictures_is_computed_not_resized():
-    config = load_config(overrides=["frontend.n_mels=224", "frontend.hop_length=494"])
+@torch.no_grad()
+def test_the_preset_for_pictures_computes_their_size():
+    config = load_config([CONFIGS / "esc50_resnet50_224.yaml"], ["model.weights=none"])
     assert config.input_size == (224, 224)
+    model = build_model(config.model, n_classes=50, input_size=config.input_size).eval()
+    seen = []
+    model.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    assert model(torch.randn(2, 1, 224, 224)).shape == (2, 50)
+    assert seen == [(2, 3, 224, 224)]
 
 
 @pytest.mark.parametrize("hop_length", [1, 494, 512])

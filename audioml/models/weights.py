@@ -65,9 +65,8 @@ def load_weights(model: Network, config: ModelConfig) -> None:
         )
     model.load_state_dict({**own, **state})
     log.info(
-        "weights   %d tensors of %s from %s; the last layer is %s",
+        "weights   %d tensors from %s; the last layer is %s",
         len(state),
-        config.weights,
         file,
         "among them" if config.load_head else "new",
     )
