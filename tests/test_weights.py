@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import pickle
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -44,6 +45,7 @@ class Site:
         self.n_sent = len(self.body)
         self.content_type = "application/octet-stream"
         self.n_asked = 0
+        self.silent_s = 0.0
 
         def answer(handler: BaseHTTPRequestHandler) -> None:
             self.n_asked += 1
@@ -52,6 +54,8 @@ class Site:
             handler.send_header("Content-Length", str(len(self.body)))
             handler.end_headers()
             handler.wfile.write(self.body[: self.n_sent])
+            handler.wfile.flush()
+            time.sleep(self.silent_s)
 
         methods = {"do_GET": answer, "log_message": lambda *_: None}
         handler = type("Handler", (BaseHTTPRequestHandler,), methods)
@@ -189,6 +193,17 @@ def test_a_bad_download_is_refused_and_leaves_nothing(tmp_path: Path, hub: Path,
     assert list(hub.iterdir()) == []
 
 
+def test_a_server_that_falls_silent_is_not_waited_for(
+    tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_TIMEOUT_S", 0.2)
+    file = named_by_hash(tmp_path, bytes(1000))
+    with Site(file) as site:
+        site.n_sent, site.silent_s = 100, 1.0
+        assert "download failed (timed out)" in refusal("resnet50", f"{site.url}/{file.name}")
+    assert list(hub.iterdir()) == []
+
+
 class Marker:
     """Leaves a file behind if it is unpickled."""
 
@@ -199,7 +214,7 @@ class Marker:
         return Path.touch, (self.file,)
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda x, file: file.write_bytes(pickle.dumps(x))])
+@pytest.mark.parametrize("save", [torch.save, lambda x, file: file.write_bytes(pickle.dumps(x, 2))])
 def test_code_in_a_file_is_not_run(tmp_path: Path, save) -> None:
     file, marker = tmp_path / "evil.pth", tmp_path / "ran"
     save({"stem.0.weight": Marker(marker)}, file)

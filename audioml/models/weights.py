@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+import socket
 import struct
 from collections.abc import Iterable, Mapping
 from http.client import HTTPException
@@ -21,6 +22,7 @@ from audioml.models.network import Network
 log = logging.getLogger("audioml")
 
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+")  # in the file names of torchvision's weights
+_TIMEOUT_S = 30.0
 _DAMAGES = (  # what torch.load raises of damaged files
     RuntimeError,
     EOFError,
@@ -154,6 +156,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 def _download(url: str, file: Path, hash_prefix: str) -> None:
     remedy = f"download {url} elsewhere and put it at {file}, or set model.weights=FILE"
     log.info("weights   downloading %s", url)
+    timeout_s = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT_S)  # torch sets none, and waits for a silent server forever
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(file), hash_prefix)
@@ -164,6 +168,8 @@ def _download(url: str, file: Path, hash_prefix: str) -> None:
         ) from error
     except (OSError, HTTPException) as error:
         raise ConfigError(f"{url}: download failed ({_first_line(error)}); {remedy}") from error
+    finally:
+        socket.setdefaulttimeout(timeout_s)
 
 
 def _torchvision_urls(config: ModelConfig) -> dict[str, str]:
