@@ -70,8 +70,8 @@ def run_experiment(
     device = choose_device(config.train.device)
     with logging_redirect_tqdm([log]), log_to_file() as set_log_file:
         _greet(config, device)
-        experiment = prepare(config, device)
         is_new = folder is None
+        experiment = prepare(config, device, resumes=not is_new)
         folder = folder or RunFolder.create(config)
         set_log_file(folder.path / "log.txt")
         part = "test" if evaluate_test else "val"

@@ -322,9 +322,10 @@ def training_statistics(loader: Loader) -> tuple[Tensor, Tensor]:
         loader: Unaugmented training clips, with a front end that does not normalise yet.
 
     Returns:
-        Mean and standard deviation of each mel band [n_mels], in dB.
+        Mean and standard deviation of each mel band, of every window, in dB.
     """
-    sums = torch.zeros(2, loader.frontend.n_mels, dtype=torch.float64, device=loader.device)
+    n_bands = len(loader.frontend.frequencies)
+    sums = torch.zeros(2, n_bands, dtype=torch.float64, device=loader.device)
     n_frames = 0
     for batch in loader.epoch(0):
         level = batch.input[:, 0].double()

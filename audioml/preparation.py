@@ -22,7 +22,14 @@ from audioml.config import ConfigError, RunConfig
 from audioml.datasets import load_manifest
 from audioml.datasets.manifest import Manifest
 from audioml.effects import Effects
-from audioml.frontend import BandLevels, LogCqt, LogMel, TrainableLogMel, choose_kind
+from audioml.frontend import (
+    BandLevels,
+    LogCqt,
+    LogMel,
+    MultiWindowLogMel,
+    TrainableLogMel,
+    choose_kind,
+)
 from audioml.frontend.backends import Kind
 from audioml.frontend.functional import read_waveforms
 from audioml.loader import Loader, training_statistics
@@ -99,8 +106,15 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def prepare(config: RunConfig, device: torch.device) -> Experiment:
-    """Build and check everything a run needs: manifest, split, audit, clips, loaders, model."""
+def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -> Experiment:
+    """Build and check everything a run needs: manifest, split, audit, model, clips, loaders.
+
+    Args:
+        config: The run's settings.
+        device: Where it runs.
+        resumes: Whether a checkpoint brings the model's weights; trained ones are then neither read
+            nor downloaded.
+    """
     manifest = load_manifest(
         name=config.data.name, root=config.data.root, url=config.data.url, seed=config.data.seed
     )
@@ -112,6 +126,13 @@ def prepare(config: RunConfig, device: torch.device) -> Experiment:
         )
     _log_split(manifest, split)
     audit_split(manifest, split).raise_on_leak()  # by name, before hours of decoding
+    torch.manual_seed(config.train.seed)
+    model = build_model(
+        config.model,
+        n_classes=manifest.n_classes,
+        input_size=config.input_size,
+        trained=not resumes,
+    )
     headers = scan_headers(manifest, config.audio.decode_threads)
     place = choose_place(
         sum(2 * header.length(config.audio.sample_rate) for header in headers),
@@ -130,7 +151,7 @@ def prepare(config: RunConfig, device: torch.device) -> Experiment:
     log.info("store     %s", store.describe())
     if effects is not None:
         _log_cost(effects, store, split)
-    return _build(config, device, manifest, split, audit, store)
+    return _build(config, device, manifest, split, audit, store, model)
 
 
 def _make_store(
@@ -144,15 +165,14 @@ def _make_store(
 ) -> ClipStore:
     """Make the store of clips that are decoded, or will be."""
     audio = config.audio
-    n_time = round(audio.clip_s * audio.sample_rate)
     if isinstance(clips, DecodedClips):
-        return WaveformStore(clips, n_time=n_time, pad=audio.pad, place=place, device=device)
+        return WaveformStore(clips, n_time=audio.n_time, pad=audio.pad, place=place, device=device)
     return StreamingStore(
         manifest,
         headers,
         clips,
         sample_rate=audio.sample_rate,
-        n_time=n_time,
+        n_time=audio.n_time,
         pad=audio.pad,
         device=device,
         n_threads=audio.decode_threads,
@@ -194,16 +214,15 @@ def _build(
     split: Split,
     audit: AuditReport,
     store: ClipStore,
+    model: Network,
 ) -> Experiment:
-    """Build front end, loaders and model over a checked split."""
-    torch.manual_seed(config.train.seed)
+    """Build front end and loaders over a checked split."""
     sample_rate = config.audio.sample_rate
     augment = Augment(
         config.augment, sample_rate=sample_rate, n_time=store.n_time, seed=config.train.seed
     ).to(device)
     frontend = _make_frontend(config, augment.max_semitones, device)
-    size = (frontend.n_mels, frontend.n_frames(store.n_time))
-    model = build_model(config.model, n_classes=manifest.n_classes, input_size=size).to(device)
+    model = model.to(device)
     if frontend.trainable:
         model = _WithFrontend(frontend, model)
     return Experiment(
@@ -248,14 +267,16 @@ def _build_frontend(config: RunConfig, kind: Kind, max_semitones: float) -> Band
         return LogCqt(bins_per_octave=f.bins_per_octave, trainable=f.trainable, **common)
     mel: dict[str, Any] = common | {
         "n_fft": f.n_fft,
-        "win_length": f.win_length,
         "f_max": f.f_max,
         "mel_scale": f.mel_scale,
         "mel_norm": f.mel_norm,
     }
     if f.trainable:
-        return TrainableLogMel(**mel)
-    return LogMel(kind=kind, max_semitones=max_semitones, **mel)
+        return TrainableLogMel(win_length=f.win_length, **mel)
+    mel |= {"kind": kind, "max_semitones": max_semitones}
+    if f.windows:
+        return MultiWindowLogMel(f.windows, **mel)
+    return LogMel(win_length=f.win_length, **mel)
 
 
 def _make_loaders(

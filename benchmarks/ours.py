@@ -166,7 +166,7 @@ def fill_store(
 
 
 def make_models() -> dict[str, Callable[[], nn.Module]]:
-    """List the project's models, from log-mel [batch, 1, mel, frame] to logits."""
+    """List the project's models with random weights, from log-mels to logits."""
 
     def build(name: str) -> nn.Module:
         config = ModelConfig(name=name, weights="none")

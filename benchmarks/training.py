@@ -26,29 +26,6 @@ the possible speed that training reaches; data_wait is the loader's own measure 
 Batches = Iterable[tuple[Tensor, Tensor]]  # log-mels [batch, 1, mel, frame], targets [batch, class]
 
 
-class ThreeChannels(nn.Module):
-    """Show a log-mel to a network made for colour pictures, in all three channels.
-
-    Args:
-        network: From [batch, 3, height, width] to logits.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, log_mel: Tensor) -> Tensor:
-        """From [batch, 1, mel, frame] to logits [batch, class]."""
-        return self.network(log_mel.expand(-1, 3, -1, -1))
-
-
-def make_stand_in(name: str) -> nn.Module:
-    """Make one of torchvision's networks, with random weights."""
-    from torchvision import models
-
-    return ThreeChannels(models.get_model(name, weights=None, num_classes=ours.N_CLASSES))
-
-
 class Steps:
     """Training steps of one model.
 
@@ -117,32 +94,24 @@ def build_resident(job: Job, make_model: Callable[[], nn.Module]) -> Workload:
     )
 
 
-def model_cases(job: Job, name: str, make_model: Callable[[], nn.Module], note: str) -> list[Case]:
+def model_cases(job: Job, name: str, make_model: Callable[[], nn.Module]) -> list[Case]:
     """List a model's two cases."""
     resident = f"{name}, resident"
     return [
         Case(
             name=f"{name}, loader",
             build=lambda: build_loader(job, make_model),
-            is_ours=not note,
-            caveat=note,
+            is_ours=True,
             reference=(resident,),
         ),
-        Case(name=resident, build=lambda: build_resident(job, make_model), is_ours=not note),
+        Case(name=resident, build=lambda: build_resident(job, make_model), is_ours=True),
     ]
 
 
 def list_cases(job: Job) -> list[Case]:
-    """All models of the project, and torchvision's in place of those it has not."""
+    """All models of the project."""
     models = ours.make_models()
-    notes = dict.fromkeys(models, "")
-    for name in ("resnet50", "alexnet"):
-        if name not in models:
-            models[name] = lambda name=name: make_stand_in(name)
-            notes[name] = "torchvision's network, random weights, not a model of the project"
-    return [
-        case for name, make in models.items() for case in model_cases(job, name, make, notes[name])
-    ]
+    return [case for name, make in models.items() for case in model_cases(job, name, make)]
 
 
 def add_step_time(results: list[Result], options: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import kernel_device  # noqa: F401 - first of all, for torchvision imports Triton
 import numpy as np
 import pandas as pd
 import pytest

@@ -117,6 +117,31 @@ def test_what_a_front_end_can_not_do_is_refused_in_one_line(overrides, message):
     assert message in str(error.value)
 
 
+RESNET = ["model.name=resnet50", "model.channels=windows"]
+WINDOWS = "frontend.windows=[551,1102,2048]"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (RESNET, "frontend.windows and model.channels=windows go together, got"),
+        ([WINDOWS], "go together, got frontend.windows=[551, 1102, 2048] and model.channels=mono"),
+        ([*RESNET, "frontend.windows=[551,1102]"], "frontend.windows must be three lengths"),
+        ([*RESNET, "frontend.windows=[551,1102,4096]"], "frontend.windows must be in 1..2048"),
+        ([*RESNET, WINDOWS, *TRAINABLE, *UNMASKED], "can't be had with frontend.trainable=true"),
+        ([*RESNET, WINDOWS, *CQT, *FIXED], "can't be had with frontend.transform=cqt"),
+        (["model.channels=deltas"], "model.channels=deltas is for alexnet, resnet50 and"),
+        (["model.name=ast", "model.channels=repeated"], "got model.name=ast; set model.channels"),
+        (["model.ast.heads=5"], "model.ast.dim must be a multiple of model.ast.heads (5), got 192"),
+        (["model.ast.stride=17"], "model.ast.stride must be in 1..16, got 17"),
+    ],
+)
+def test_what_a_model_can_not_see_is_refused_in_one_line(overrides, message):
+    with pytest.raises(ConfigError, match=r"\A[^\n]+\Z") as error:
+        load_config(overrides=overrides)
+    assert message in str(error.value)
+
+
 @pytest.mark.parametrize("frontend", [CQT, TRAINABLE, [*CQT, "frontend.trainable=true"]])
 @pytest.mark.parametrize("changes", [UNMASKED, ["augment.preset=none"]])
 def test_front_ends_by_nnaudio_are_accepted(frontend, changes):

@@ -69,6 +69,11 @@ class AudioConfig:
         check("audio.host_budget_gib", self.host_budget_gib, 0)
         check("audio.decode_threads", self.decode_threads, 0, 256)
 
+    @property
+    def n_time(self) -> int:
+        """Samples of a clip as models get it."""
+        return round(self.clip_s * self.sample_rate)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FrontendConfig:
@@ -93,8 +98,6 @@ class FrontendConfig:
     def __post_init__(self) -> None:
         check("frontend.n_fft", self.n_fft, 16, 1 << 20)
         check("frontend.win_length", self.win_length, 1, self.n_fft)
-        for window in self.windows:
-            check("frontend.windows", window, 1, self.n_fft)
         check("frontend.hop_length", self.hop_length, 1, self.n_fft)
         check("frontend.n_mels", self.n_mels, 1, 4096)
         check("frontend.bins_per_octave", self.bins_per_octave, 1, 192)
@@ -109,6 +112,21 @@ class FrontendConfig:
             raise ConfigError(
                 "frontend.transform=cqt needs a first bin of at least 10 Hz, got "
                 f"{self.f_min:g}; set frontend.f_min"
+            )
+        self._check_windows()
+
+    def _check_windows(self) -> None:
+        """Refuse what can't be three windows of a log-mel."""
+        for window in self.windows:
+            check("frontend.windows", window, 1, self.n_fft)
+        if len(self.windows) not in (0, 3):
+            raise ConfigError(
+                f"frontend.windows must be three lengths, got {self.windows}; set frontend.windows"
+            )
+        if self.windows and self.nnaudio_setting:
+            raise ConfigError(
+                f"frontend.windows can't be had with {self.nnaudio_setting}; set "
+                "frontend.windows=[]"
             )
 
     @property
@@ -146,7 +164,9 @@ class AstConfig:
 class ModelConfig:
     """The network."""
 
-    name: Literal["cnn", "cnn_attention"] = "cnn"
+    name: Literal["cnn", "cnn_attention", "alexnet", "resnet50", "resnet50_attention", "ast"] = (
+        "cnn"
+    )
     width: int = 32
     dropout: float = 0.2
     weights: str = "auto"
@@ -157,6 +177,16 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check("model.width", self.width, 4, 1024)
         check("model.dropout", self.dropout, 0, 0.95)
+        if self.channels != "mono" and not self.is_imagenet:
+            raise ConfigError(
+                f"model.channels={self.channels} is for alexnet, resnet50 and resnet50_attention, "
+                f"got model.name={self.name}; set model.channels=mono"
+            )
+
+    @property
+    def is_imagenet(self) -> bool:
+        """Whether torchvision has weights for it, trained on ImageNet's three channels."""
+        return self.name in ("alexnet", "resnet50", "resnet50_attention")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +291,18 @@ class RunConfig:
                 f"above {f_max:g} Hz; lower frontend.n_mels or frontend.f_min, or raise "
                 "frontend.bins_per_octave"
             )
+        if bool(self.frontend.windows) != (self.model.channels == "windows"):
+            raise ConfigError(
+                "frontend.windows and model.channels=windows go together, got "
+                f"frontend.windows={self.frontend.windows} and model.channels="
+                f"{self.model.channels}; set both or neither"
+            )
         self._check_changes()
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Bands and frames of a log-mel."""
+        return self.frontend.n_mels, 1 + self.audio.n_time // self.frontend.hop_length
 
     def _check_changes(self) -> None:
         """Refuse augmentation that the front end can't do."""

@@ -4,5 +4,13 @@ from audioml.frontend.backends import choose_kind
 from audioml.frontend.levels import BandLevels
 from audioml.frontend.logmel import LogMel
 from audioml.frontend.nnaudio import LogCqt, TrainableLogMel
+from audioml.frontend.windows import MultiWindowLogMel
 
-__all__ = ["BandLevels", "LogCqt", "LogMel", "TrainableLogMel", "choose_kind"]
+__all__ = [
+    "BandLevels",
+    "LogCqt",
+    "LogMel",
+    "MultiWindowLogMel",
+    "TrainableLogMel",
+    "choose_kind",
+]

@@ -17,7 +17,7 @@ class BandLevels(nn.Module, ABC):
 
     Args:
         sample_rate: Rate of the waveform [Hz].
-        frequencies: Centre of each band [n_mels] in Hz.
+        frequencies: Centre of each band [n_mels] in Hz; those of several windows one after another.
         hop_length: Samples between frames.
         floor_db: Least level kept [dB re 1].
         dtype: Of the result: float32, float16 or bfloat16.
