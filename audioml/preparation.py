@@ -33,7 +33,7 @@ from audioml.frontend import (
 from audioml.frontend.backends import Kind
 from audioml.frontend.functional import read_waveforms
 from audioml.loader import Loader, training_statistics
-from audioml.models import Network, build_model
+from audioml.models import Network, build_model, wants_weights
 from audioml.precision import is_mixed
 from audioml.splits import Split, make_split
 from audioml.store import ClipStore, Place, WaveformStore, choose_place
@@ -124,6 +124,7 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
             "train.patience needs a validation split, which splits.protocol="
             f"{split.protocol} has not; set train.patience=0 or splits.protocol=nested"
         )
+    _check_finetuning(config)
     _log_split(manifest, split)
     audit_split(manifest, split).raise_on_leak()  # by name, before hours of decoding
     torch.manual_seed(config.train.seed)
@@ -152,6 +153,18 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
     if effects is not None:
         _log_cost(effects, store, split)
     return _build(config, device, manifest, split, audit, store, model)
+
+
+def _check_finetuning(config: RunConfig) -> None:
+    """Refuse to keep as they are layers that were never trained."""
+    finetune = config.finetune
+    if wants_weights(config.model) or not (finetune.head_epochs or finetune.batch_norm == "frozen"):
+        return
+    key = "head_epochs" if finetune.head_epochs else "batch_norm"
+    raise ConfigError(
+        f"finetune.{key}={getattr(finetune, key)} keeps layers as they are, and model.name="
+        f"{config.model.name} has no trained weights here; set model.weights, or leave it out"
+    )
 
 
 def _make_store(

@@ -6,7 +6,7 @@ from audioml.config import ConfigError, ModelConfig
 from audioml.models.ast import Ast
 from audioml.models.cnn import Cnn
 from audioml.models.network import Network
-from audioml.models.weights import load_weights
+from audioml.models.weights import load_weights, wants_weights
 
 
 class Builder(Protocol):
@@ -90,4 +90,4 @@ MODELS: dict[str, Builder] = {
 }
 """Builders, by ``model.name``."""
 
-__all__ = ["MODELS", "Network", "build_model"]
+__all__ = ["MODELS", "Network", "build_model", "wants_weights"]

@@ -74,6 +74,13 @@ def load_weights(model: Network, config: ModelConfig) -> None:
     )
 
 
+def wants_weights(config: ModelConfig) -> bool:
+    """Say whether the network is to begin with trained weights, without looking for them."""
+    if config.weights == "auto":
+        return bool(_torchvision_urls(config))
+    return config.weights != "none"
+
+
 def find_weights(config: ModelConfig) -> Path | None:
     """Find the file that ``config.weights`` names, and download it if that is what it takes.
 
@@ -83,11 +90,10 @@ def find_weights(config: ModelConfig) -> Path | None:
     Raises:
         ConfigError: If there is no such file or name, or the download fails.
     """
-    wanted, urls = config.weights, _torchvision_urls(config)
-    if wanted == "auto":
-        wanted = "DEFAULT" if urls else "none"
-    if wanted == "none":
+    if not wants_weights(config):
         return None
+    urls = _torchvision_urls(config)
+    wanted = "DEFAULT" if config.weights == "auto" else config.weights
     if wanted.startswith(("http://", "https://")):
         return fetch(wanted)
     if wanted in urls:

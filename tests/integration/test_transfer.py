@@ -41,3 +41,11 @@ def test_a_network_for_pictures_sees_three_windows(tiny, tmp_path):
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
     assert state["frontend"]["mean_db"].shape == (3 * 24, 1)
     assert state["model"]["conv1.weight"].shape == (64, 3, 7, 7)
+
+
+@pytest.mark.parametrize("setting", ["finetune.head_epochs=1", "finetune.batch_norm=frozen"])
+def test_layers_that_were_never_trained_are_not_kept(tiny, tmp_path, capsys, setting):
+    assert train(tiny, tmp_path / "run", setting) == 2
+    error = capsys.readouterr().err
+    assert f"error: {setting} keeps layers as they are" in error
+    assert error.count("\n") == 1
