@@ -1,6 +1,7 @@
 """Figures of a sweep: the validation accuracy over what was varied."""
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ _BLUE, _ORANGE = "#0072b2", "#d55e00"
 _SHADES = mpl.colormaps["Blues"]
 _DARK = 0.55  # of the scale: white letters above
 _DECADE = 10.0
+_LINE = 60  # letters of the title over a column
 _PERCENT = PercentFormatter(xmax=1)
 
 Choices = Mapping[str, Sequence[str] | None]
@@ -39,7 +41,7 @@ def plot_sweep(choices: Choices, trials: pd.DataFrame, title: str) -> Figure:
     n_columns = min(max(len(pairs), 1), 3)
     n_rows = -(-max(len(pairs), 1) // n_columns)
     figure = Figure(figsize=(5.4 * n_columns + 1, 4.2 * n_rows + 0.6), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(textwrap.fill(title, _LINE * n_columns), fontsize=11)
     grid = figure.subplots(n_rows, n_columns, squeeze=False)
     if not pairs:
         _draw_line(grid[0, 0], next(iter(choices)), choices, trials)
