@@ -94,6 +94,18 @@ def lr_factor(step: int, n_steps: int, schedule: str, warmup_share: float) -> fl
     return 0.5 * (1.0 + math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1)))
 
 
+def averaging_decay(step: int, most: float) -> float:
+    """Say how much of the averaged weights a step keeps: less at first, when they are worth little.
+
+    Args:
+        step: Step number, from 0.
+        most: What is kept in the end, 0 to 1.
+
+    Source: tf.train.ExponentialMovingAverage with num_updates.
+    """
+    return min(most, (1 + step) / (10 + step))
+
+
 class Trainer:
     """Train a model on a loader's batches.
 
@@ -127,9 +139,7 @@ class Trainer:
         memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
         self.model = model.to(memory_format=memory_format)
         self.ema = (
-            AveragedModel(
-                model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay), use_buffers=True
-            )
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(), use_buffers=True)
             if optim.ema_decay
             else None
         )
@@ -231,7 +241,8 @@ class Trainer:
             Sum of the clips' losses and number of clips classified right [2], on the device.
         """
         p = self.progress
-        lr = self._lr(p.epoch * len(self.loader) + p.step)
+        step = p.epoch * len(self.loader) + p.step
+        lr = self._lr(step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_share"]
         with self.autocast():
@@ -245,6 +256,8 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.grad_clip)
         self.optimizer.step()
         if self.ema is not None:
+            decay = averaging_decay(step, self.optim.ema_decay)
+            self.ema.multi_avg_fn = get_ema_multi_avg_fn(decay)
             self.ema.update_parameters(self.model)
         with torch.no_grad():
             n_right = (logits.argmax(1) == batch.target.argmax(1)).sum()

@@ -12,7 +12,13 @@ from audioml.config import FinetuneConfig, OptimConfig, TrainConfig
 from audioml.loader import Batch
 from audioml.models import Network
 from audioml.rng import Stream, random_words
-from audioml.training import Interrupted, Trainer, TrainingError, lr_factor
+from audioml.training import (
+    Interrupted,
+    Trainer,
+    TrainingError,
+    averaging_decay,
+    lr_factor,
+)
 
 N_CLASSES = 3
 
@@ -230,13 +236,25 @@ def test_a_loss_that_is_not_finite_stops():
         make_trainer(bad=True).fit()
 
 
-def test_averaged_weights_follow_slowly():
-    trainer = make_trainer(ema_decay=0.999)
+def test_averaged_weights_worked_step_by_step():
+    trainer = make_trainer(ema_decay=0.5)
+    steps = []
+
+    def keep(*_):
+        steps.append(trainer.model[0].weight.detach().clone())
+
+    trainer.optimizer.register_step_post_hook(keep)
     trainer.fit()
-    start = torch.cat([v.double().flatten() for v in make_model().state_dict().values()])
-    plain = torch.cat([v.double().flatten() for v in trainer.model.state_dict().values()])
-    moved = (weights(trainer) - start).abs().mean() / (plain - start).abs().mean()
-    assert 0 < moved < 0.2
+    average = steps[0]
+    for number, weight in enumerate(steps[1:], start=1):
+        decay = min(0.5, (1 + number) / (10 + number))
+        average = decay * average + (1 - decay) * weight
+    assert len(steps) == 20
+    torch.testing.assert_close(trainer.averaged_model[0].weight, average)
+
+
+def test_averaging_warms_up():
+    assert [averaging_decay(step, 0.99) for step in (0, 8, 10**6)] == [0.1, 0.5, 0.99]
 
 
 def test_weight_decay_spares_biases_and_normalisation():
