@@ -92,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     crossval = verbs.add_parser(
         "crossval",
         help="train and test every official fold, and pool what they say",
-        description="Train and test once a fold under splits.protocol nested or fixed; "
-        "resume=DIR goes on with an interrupted cross-validation.",
+        description="Train and test once a fold under splits.protocol nested or fixed. resume=DIR "
+        "goes on with an interrupted cross-validation, and may run in several processes at once.",
     )
     crossval.add_argument("settings", nargs="*", help=_SETTINGS)
     crossval.set_defaults(run=_crossval)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from audioml import plots
 from audioml.config import OutputConfig, RunConfig, load_config, to_yaml
@@ -26,18 +27,19 @@ _SPREAD = ("accuracy", "macro_auc", "macro_f1", "loss")  # mean and deviation ov
 _SAME = ("data", "is_synthetic", "model", "n_parameters", "protocol", "epochs", "seed", "device")
 
 
-def run_crossval(config: RunConfig) -> dict[str, Any]:
+def run_crossval(config: RunConfig) -> dict[str, Any] | None:
     """Train and test once a fold, and write what the folds say together.
 
     A fold is an ordinary run in a folder of its own, ``fold-K``. With ``resume`` set to the folder
     of a cross-validation, finished folds are left as they are, one that was interrupted goes on,
-    and the others follow.
+    and the others follow. Several processes may do that at once: a fold is one's, and whichever
+    ends last writes the results.
 
     Args:
         config: The runs; ``splits.fold`` is set to each fold in turn.
 
     Returns:
-        What stands in ``summary.json``.
+        What stands in ``summary.json``; None if another process still runs a fold.
 
     Raises:
         ValueError: If configuration, data, folds or folder can't be used; a subclass each.
@@ -55,10 +57,15 @@ def run_crossval(config: RunConfig) -> dict[str, Any]:
         log.info("fold      %d (%d of %d)", fold, number, len(folds))
         try:
             _run_fold(config, _fold_path(folder, fold), fold)
+        except Timeout:
+            log.info("running   in another process")
         except Interrupted as stop:
             raise Interrupted(
                 f"stopped in fold {fold}; continue with: audioml crossval resume={folder.path}"
             ) from stop
+    if not all((_fold_path(folder, fold) / "summary.json").is_file() for fold in folds):
+        log.info("crossval  another process runs the last folds, and will write the results")
+        return None
     return _write_results(folder, folds)
 
 
@@ -88,17 +95,23 @@ def _fold_path(folder: Folder, fold: int) -> Path:
 
 
 def _run_fold(config: RunConfig, path: Path, fold: int) -> None:
-    """Run a fold from wherever it stands."""
-    if (path / "summary.json").is_file():
-        log.info("finished  %s", path)
-        return
-    if (path / "checkpoints" / "last.pt").is_file():
-        run_experiment(replace(config, resume=str(path)))
-        return
-    if path.exists():  # stopped before its first checkpoint: nothing in it was trained
-        shutil.rmtree(path)
-    splits, run = replace(config.splits, fold=fold), OutputConfig(dir=str(path))
-    run_experiment(replace(config, splits=splits, run=run))
+    """Run a fold from wherever it stands.
+
+    Raises:
+        Timeout: If another process runs it.
+    """
+    # The system frees the lock however the process ends.
+    with FileLock(path.with_name(f".{path.name}.lock")).acquire(blocking=False):
+        if (path / "summary.json").is_file():
+            log.info("finished  %s", path)
+            return
+        if (path / "checkpoints" / "last.pt").is_file():
+            run_experiment(replace(config, resume=str(path)))
+            return
+        if path.exists():  # stopped before its first checkpoint: nothing in it was trained
+            shutil.rmtree(path)
+        splits, run = replace(config.splits, fold=fold), OutputConfig(dir=str(path))
+        run_experiment(replace(config, splits=splits, run=run))
 
 
 def _write_results(folder: Folder, folds: Sequence[int]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from tiny import LABELS, SETTINGS, make_tiny
 
 from audioml import crossval
@@ -94,6 +95,18 @@ def test_a_fold_with_a_checkpoint_is_resumed(finished, tmp_path):
     assert main(["crossval", f"resume={folder}"]) == 0
     assert "resume    after epoch 2" in (folder / "fold-2" / "log.txt").read_text()
     assert read_summary(folder)["accuracy"] == read_summary(finished)["accuracy"]
+
+
+def test_processes_share_the_folds(finished, tmp_path, capsys):
+    folder = shutil.copytree(finished, tmp_path / "shared")
+    for file in (folder / "summary.json", folder / "fold-2" / "summary.json"):
+        file.unlink()
+    with FileLock(folder / ".fold-2.lock"):  # as another process would
+        assert main(["crossval", f"resume={folder}"]) == 0
+        assert "another process runs the last folds" in capsys.readouterr().out
+        assert not (folder / "summary.json").exists()
+    assert main(["crossval", f"resume={folder}"]) == 0
+    assert read_summary(folder)["n_test"] == 45
 
 
 @pytest.mark.parametrize(
