@@ -4,49 +4,29 @@ Looked for are the same clip, variants of one clip (augmented copies, told by th
 same source (the recording or patient), and the same content (equal samples).
 """
 
-import io
 import math
-import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-import pandas as pd
-
 from audioml.datasets import KNOWN_CROSSING_SOURCES
 from audioml.datasets.manifest import Clip, Manifest, describe_examples
+from audioml.split_files import (
+    AuditError,
+    compile_suffixes,
+    read_pair,
+    read_stem,
+    strip_suffixes,
+)
 from audioml.splits import Split
 
 Kind = Literal["same clip", "variants of one clip", "same source", "same content"]
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
-# What augmentation programs append to a name: a separator, a word, perhaps numbers with units, as
-# in dog_orig, dog_noisy, dog_pitchUp2, dog_stretch0.9, dog-time_stretch-1.1 and dog_noise_snr10db.
-_VARIANT_SUFFIX: Final = r"""[\s_.-]+
-    (?: orig(?:inal)? | clean | copy | variant | aug(?:mented)? | spec[_-]?aug | mix[_-]?up
-      | (?: white | pink | brown | gauss(?:ian)? | add(?:ed)? )? [_-]? nois(?:e|y|ed) | snr
-      | pitch (?: ed | [_-]? shift(?:ed)? )? (?: [_-]? (?:up|down) )?
-      | (?: time [_-]? )? (?:stretch|shift) (?:ed)? | speed (?: [_-]? (?:up|down) )? | tempo
-      | gain | vol(?:ume)? | reverb(?:ed)? | (?:time|freq) [_-]? mask(?:ed)? )
-    (?: [_-]? [+-]? \d+ (?:\.\d+)? (?: st | semitones? | db | x | % | m?s )? ){0,2}"""
-# Names of columns, in lower case and without separators.
-_FILE_COLUMN: Final = re.compile(
-    r"path|fname|spectrogram|(?:slice|wav|audio|image|img|clip)?file(?:name|path)?"
-    r"|(?:wav|audio|image|img|clip)(?:name|path)?"
-)
-_SOURCE_COLUMN: Final = re.compile(
-    r"(?:source|src|recording|patient|subject|speaker)(?:id|file)?|fsid|freesoundid"
-)
-_EXTENSION: Final = re.compile(r"(?i)(?:\.(?:wav|flac|ogg|mp3))?\.[a-z]\w{1,4}$")
-_ESC50_NAME: Final = re.compile(r"^(?P<fold>[1-5])-(?P<source>\d+)-[A-Z]-\d{1,2}$")
 _N_EXAMPLES: Final = 3
-
-
-class AuditError(ValueError):
-    """Input that can't be audited; the message names the file and the row."""
 
 
 class LeakError(ValueError):
@@ -175,15 +155,17 @@ def audit_split(
     clips = manifest.clips
     if content is not None and len(content) != len(clips):
         raise AuditError(f"content must be one hash a clip ({len(clips)}), got {len(content)}")
-    suffixes = _compile(patterns)
-    stems = [_stem(clip.path.name) for clip in clips]
+    suffixes = compile_suffixes(patterns)
+    stems = [read_stem(clip.path.name) for clip in clips]
     search = _Search(
         parts={part: indices.tolist() for part, indices in split.parts.items()},
         names=[manifest.describe(index) for index in range(len(clips))],
         folds=[clip.fold for clip in clips],
         known_sources=manifest.known_crossing_sources,
     )
-    ids = [f"{c.label}/{_strip(stem, suffixes)}" for c, stem in zip(clips, stems, strict=True)]
+    ids = [
+        f"{c.label}/{strip_suffixes(stem, suffixes)}" for c, stem in zip(clips, stems, strict=True)
+    ]
     overlaps = [
         *search.find(
             "same clip", [f"{c.path}" for c in clips], lambda i, j: _meet(clips[i], clips[j])
@@ -228,7 +210,7 @@ def audit_files(train_csv: Path, val_csv: Path, patterns: Sequence[str] = ()) ->
         AuditError: If a file can't be read, has no rows or a row without a file or source, or a
             pattern is no regular expression.
     """
-    table, notes = _read_pair(train_csv, val_csv, _compile(patterns))
+    table, notes = read_pair(train_csv, val_csv, compile_suffixes(patterns))
     numbers = table.index.get_level_values(1)
     search = _Search(
         parts={str(part): list(rows) for part, rows in table.groupby(level=0).indices.items()},
@@ -313,113 +295,3 @@ def _meet(a: Clip, b: Clip) -> bool:
     """Whether two clips of one file overlap in time."""
     a_end, b_end = (math.inf if clip.end_s is None else clip.end_s for clip in (a, b))
     return a.start_s < b_end and b.start_s < a_end
-
-
-def _stem(file: str) -> str:
-    """Take a file's name without its folders and extensions."""
-    return _EXTENSION.sub("", re.split(r"[/\\]", file)[-1])
-
-
-def _compile(patterns: Sequence[str]) -> list[re.Pattern[str]]:
-    """Compile the endings that mark variants, the user's after the built-in ones."""
-    compiled = [re.compile(rf"(?:{_VARIANT_SUFFIX})\Z", re.IGNORECASE | re.VERBOSE)]
-    for pattern in patterns:
-        try:
-            compiled.append(re.compile(rf"(?:{pattern})\Z", re.IGNORECASE))
-        except re.error as error:
-            raise AuditError(
-                f"variant pattern {pattern!r} is no regular expression: {error}"
-            ) from error
-    return compiled
-
-
-def _strip(stem: str, suffixes: Sequence[re.Pattern[str]]) -> str:
-    """Remove endings that mark variants as long as there are any and something is left."""
-    for suffix in suffixes:
-        shorter = suffix.sub("", stem)
-        if shorter not in ("", stem):
-            return _strip(shorter, suffixes)
-    return stem
-
-
-def _read_pair(
-    train_csv: Path, val_csv: Path, suffixes: Sequence[re.Pattern[str]]
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read two split files as one table, and say what was found.
-
-    Returns:
-        Rows under the index (part, row) with the columns file, id, fold (empty unless all names
-        are ESC-50's) and, if it is known for all, source; and notes.
-    """
-    table = pd.concat({"train": _read_table(train_csv), "val": _read_table(val_csv)})
-    table["id"] = [_strip(_stem(file), suffixes) for file in table["file"]]
-    esc50 = table["id"].str.extract(_ESC50_NAME)
-    is_esc50 = bool(esc50["source"].notna().all())
-    table["fold"] = esc50["fold"] if is_esc50 else None
-    if "source" in table and table["source"].notna().all():
-        origin = "read from a column"
-    elif is_esc50:
-        table["source"] = esc50["source"]
-        origin = "read from ESC-50's file names"
-    else:
-        table = table.drop(columns="source", errors="ignore")
-        origin = "not checked: no column of them in both files"
-    notes = []
-    for part, rows in table.groupby(level=0):
-        n_sources = f", {rows['source'].nunique()} sources" if "source" in rows else ""
-        notes.append(f"{part}: {len(rows)} rows, {rows['id'].nunique()} clip ids{n_sources}")
-    notes.append(f"sources are {origin}")
-    if is_esc50:
-        known = ", ".join(sorted(KNOWN_CROSSING_SOURCES))
-        notes.append(f"named exceptions: {known}, which cross ESC-50's official folds")
-    return table, tuple(notes)
-
-
-def _read_table(file: Path) -> pd.DataFrame:
-    """Read the columns file and, if there is one, source; the index is the row, from 1."""
-    cells = _read_cells(file)
-    first = cells.iloc[0]
-    names = [re.sub(r"[\s_-]", "", cell.lower()) for cell in first]
-    columns = {"file": _find_column(names, _FILE_COLUMN)}
-    # A first row without a known name is a header too, unless it looks like a clip: it holds a file
-    # name with an extension or begins with a number or a name with digits.
-    looks_like_clip = first.str.contains(_EXTENSION).any() or re.search(r"\d", first[0])
-    if columns["file"] is None and looks_like_clip:
-        names, cells.index = [], cells.index + 1
-    else:
-        cells = cells.iloc[1:]
-    if cells.empty:
-        raise AuditError(f"{file}: no rows; expected one a clip")
-    if columns["file"] is None:
-        columns["file"] = int(cells.iloc[0].str.contains(_EXTENSION).to_numpy().argmax())
-    columns["source"] = _find_column(names, _SOURCE_COLUMN)
-    table = pd.DataFrame({name: cells[i] for name, i in columns.items() if i is not None})
-    empty = (table == "").any(axis=1) | table["file"].map(_stem).eq("")
-    if empty.any():
-        row = table[empty].iloc[0]
-        raise AuditError(
-            f"{file}, row {row.name}: expected the name of a file and, with a source column, its "
-            f"source, got {row.to_dict()}; mend the row"
-        )
-    return table
-
-
-def _find_column(names: Sequence[str], known: re.Pattern[str]) -> int | None:
-    """Find the first column of a known name."""
-    return next((column for column, name in enumerate(names) if known.fullmatch(name)), None)
-
-
-def _read_cells(file: Path) -> pd.DataFrame:
-    """Read a CSV file's cells as stripped strings, the header as row 0, the row length checked."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        separator = max(",;\t", key=text.partition("\n")[0].count)
-        cells = pd.read_csv(
-            io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False
-        )
-    except OSError as error:
-        raise AuditError(f"{file}: {error.strerror or error}; expected a CSV file") from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise AuditError(f"{file}: not readable as CSV ({str(error).strip()})") from error
-    stripped: pd.DataFrame = cells.fillna("").apply(lambda column: column.str.strip())
-    return stripped

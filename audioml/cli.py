@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from audioml.audit import AuditError, LeakError, audit_files
+from audioml.audit import LeakError, audit_files
 from audioml.compare import compare
 from audioml.config import ConfigError, RunConfig, load_config, to_yaml
 from audioml.crossval import run_crossval
@@ -14,6 +14,7 @@ from audioml.datasets import load_manifest
 from audioml.datasets.manifest import DataError
 from audioml.experiment import run_experiment
 from audioml.runs import RunError
+from audioml.split_files import AuditError
 from audioml.splits import SplitError
 from audioml.training import Interrupted, TrainingError
 from audioml.verify import verify

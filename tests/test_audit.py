@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from esc50_like import CROSSING_FOLDS, VARIANTS, split_images
 
-from audioml.audit import AuditError, AuditReport, LeakError, audit_files, audit_split
+from audioml.audit import AuditReport, LeakError, audit_files, audit_split
 from audioml.datasets.manifest import Clip, Manifest
+from audioml.split_files import AuditError
 from audioml.splits import Split, make_split
 
 
