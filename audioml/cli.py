@@ -75,7 +75,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="audioml", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="audioml",
+        description="Train and compare sound classifiers on splits that cannot leak.",
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
 
