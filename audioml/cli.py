@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from audioml.audit import LeakError, audit_files
 from audioml.compare import compare
@@ -33,6 +34,7 @@ _ERRORS = (
     OSError,
 )
 EXIT_DEFECT, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
+_Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 _SETTINGS = "YAML files and section.key=value overrides; later ones win"
 
 
@@ -65,23 +67,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; settings may stand on both sides of options."""
-    parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
-    if rest and (not hasattr(arguments, "settings") or any(word[0] == "-" for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        arguments.settings += rest
-    return arguments
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="audioml",
         description="Train and compare sound classifiers on splits that cannot leak.",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for add in (_add_train, _add_crossval, _add_sweep, _add_compare, _add_verify, _add_audit):
+        add(verbs)
+    arguments, rest = parser.parse_known_args(argv)
+    takes_settings = hasattr(arguments, "settings")
+    if rest and (not takes_settings or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if takes_settings:
+        arguments.settings += rest
+    return arguments
 
+
+def _add_train(verbs: _Verbs) -> None:
     train = verbs.add_parser(
         "train",
         help="train, evaluate and write a run folder",
@@ -93,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--print-config", action="store_true", help="print every setting and stop")
     train.set_defaults(run=_train)
 
+
+def _add_crossval(verbs: _Verbs) -> None:
     crossval = verbs.add_parser(
         "crossval",
         help="train and test every official fold, and pool what they say",
@@ -102,15 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     crossval.add_argument("settings", nargs="*", help=_SETTINGS)
     crossval.set_defaults(run=_crossval)
 
-    side_by_side = verbs.add_parser(
-        "compare",
-        help="put finished runs or cross-validations side by side",
-        description="Compare finished runs or cross-validations with the first of them: figures "
-        "with intervals, paired significance, size and speed.",
-    )
-    side_by_side.add_argument("folders", nargs="+", type=Path, metavar="RUN")
-    side_by_side.add_argument("--out", type=Path, help="folder for the table and the picture")
-    side_by_side.set_defaults(run=_compare)
+
+def _add_sweep(verbs: _Verbs) -> None:
     sweep = verbs.add_parser(
         "sweep",
         help="train over a grid or a space of settings, and pick one on the validation clips",
@@ -135,10 +133,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     sweep.set_defaults(run=_sweep)
 
+
+def _add_compare(verbs: _Verbs) -> None:
+    side_by_side = verbs.add_parser(
+        "compare",
+        help="put finished runs or cross-validations side by side",
+        description="Compare finished runs or cross-validations with the first of them: figures "
+        "with intervals, paired significance, size and speed.",
+    )
+    side_by_side.add_argument("folders", nargs="+", type=Path, metavar="RUN")
+    side_by_side.add_argument("--out", type=Path, help="folder for the table and the picture")
+    side_by_side.set_defaults(run=_compare)
+
+
+def _add_verify(verbs: _Verbs) -> None:
     check = verbs.add_parser("verify", help="check a data set: files, classes, folds, sound")
     check.add_argument("settings", nargs="*", help=_SETTINGS)
     check.set_defaults(run=_verify)
 
+
+def _add_audit(verbs: _Verbs) -> None:
     audit = verbs.add_parser("audit", help="look for leaks between two split files")
     audit.add_argument("train_csv", type=Path, help="files that train")
     audit.add_argument("val_csv", type=Path, help="files that validate or test")
@@ -150,7 +164,6 @@ def _parser() -> argparse.ArgumentParser:
         help="a further suffix that marks a variant of a clip, such as '_crop[0-9]+'; repeatable",
     )
     audit.set_defaults(run=_audit)
-    return parser
 
 
 def read_settings(words: Sequence[str]) -> RunConfig:

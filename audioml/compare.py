@@ -6,14 +6,30 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from audioml import plots
 from audioml.datasets.manifest import describe_examples
+from audioml.markdown import markdown_table
 from audioml.results import Results
 from audioml.runs import Folder, RunError
 from audioml.statistics import bootstrap_mean, holm, mcnemar
 
 Interval = tuple[float, float]
+_HEADER = (
+    "run",
+    "model",
+    "accuracy",
+    "95 % interval",
+    "macro AUC",
+    "to the first",
+    "95 % interval",
+    "p",
+    "parameters",
+    "training [s]",
+    "clips/s",
+    "latency [ms]",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +106,7 @@ def make_rows(results: Sequence[Results]) -> list[Row]:
     ]
 
 
-def _make_row(result: Results, difference: np.ndarray, p_value: float) -> Row:
+def _make_row(result: Results, difference: NDArray[np.float64], p_value: float) -> Row:
     summary = result.summary
     return Row(
         name=result.path.resolve().name,
@@ -141,27 +157,23 @@ def _align(first: Results, other: Results) -> Results:
 def _as_markdown(results: Sequence[Results], rows: Sequence[Row]) -> str:
     summary, n_clips = results[0].summary, len(results[0].predictions)
     devices = sorted({str(result.summary["device"]) for result in results})
-    head = (
-        "| run | model | accuracy | 95 % interval | macro AUC | to the first | 95 % interval | p |"
-        " parameters | training [s] | clips/s | latency [ms] |\n"
-        "|---|---|---:|---|---:|---:|---|---:|---:|---:|---:|---:|\n"
-    )
+    table = markdown_table(_HEADER, [_as_cells(row) for row in rows], words=(0, 1, 3, 6))
     notes = (
         f"{summary['data']}, {summary['protocol']}, {n_clips} clips. Intervals: bootstrap over "
         "clips, for differences paired. p: McNemar's exact test against the first, adjusted after "
         f"Holm. Speeds on {' and '.join(devices)}"
         + ("; they can't be compared.\n" if len(devices) > 1 else ".\n")
     )
-    return head + "".join(map(_as_line, rows)) + "\n" + notes
+    return f"{table}\n\n{notes}"
 
 
-def _as_line(row: Row) -> str:
+def _as_cells(row: Row) -> list[str]:
     low, high = row.interval
     paired = ["", "", ""]
     if not np.isnan(row.p_value):
         least, most = row.difference_interval
         paired = [f"{row.difference:+.1%}", f"{least:+.1%} to {most:+.1%}", f"{row.p_value:.2g}"]
-    cells = [
+    return [
         row.name,
         row.model,
         f"{row.accuracy:.1%}",
@@ -173,4 +185,3 @@ def _as_line(row: Row) -> str:
         f"{row.clips_per_s:.0f}",
         f"{row.latency_ms:.1f}",
     ]
-    return f"| {' | '.join(cells)} |\n"

@@ -116,7 +116,8 @@ class Loader:
         self.store, self.frontend, self.augment = store, frontend, augment
         self.clip_index = clip_index.sort().values
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
-        self.n_crops = n_crops
+        is_cut = bool((store.length[self.clip_index] > store.n_time).any())
+        self.n_crops = n_crops if is_cut else 1  # else all were the same
         self.device = store.device
         self._targets = targets.to(self.device)
         self._one_hot = torch.eye(n_classes, device=self.device)

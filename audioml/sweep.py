@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from audioml.config import ConfigError, OutputConfig, RunConfig, flatten, load_config, to_yaml
 from audioml.datasets import load_manifest
 from audioml.experiment import run_experiment
+from audioml.markdown import markdown_table
 from audioml.preparation import choose_device
 from audioml.runs import Folder, RunError, describe_commit
 from audioml.search_space import (
@@ -299,14 +300,14 @@ def _to_markdown(table: pd.DataFrame) -> str:
     """Write the table for people, the best first and in bold."""
     keys = list(table.columns[1 : table.columns.get_loc("accuracy")])
     titles = ["trial", *keys, "validation accuracy", "loss", "best epoch", "training [s]", "state"]
-    lines = [titles, ["---:"] * (len(titles) - 1) + ["---"]]
+    rows = []
     for row in _rank(table).to_dict("records"):
         mark = "**" if row["is_best"] else ""
         cells = [*(_as_text(row[key], "{:.4g}") for key in keys)]
         cells += [_as_text(row["accuracy"], "{:.1%}"), _as_text(row["loss"], "{:.3f}")]
         cells += [_as_text(row["best_epoch"], "{}"), _as_text(row["train_time_s"], "{:.0f}")]
-        lines.append([f"{mark}{cell}{mark}" for cell in (row["trial"], *cells, row["state"])])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        rows.append([f"{mark}{cell}{mark}" for cell in (row["trial"], *cells, row["state"])])
+    return markdown_table(titles, rows, words=(len(titles) - 1,))
 
 
 def _as_text(value: Any, form: str) -> str:

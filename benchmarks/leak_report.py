@@ -15,6 +15,7 @@ from audioml.audit import Kind
 from audioml.augment import VARIANTS
 from audioml.datasets.manifest import Manifest
 from audioml.evaluation import Evaluation
+from audioml.markdown import markdown_table
 from audioml.splits import Split
 
 Floats = NDArray[np.float64]
@@ -150,11 +151,6 @@ def tables(runs: Runs, variants: Manifest) -> Iterator[str]:
     yield "Claim / worth in % in the last epoch."
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _spread(values: Sequence[float] | Floats) -> str:
     """Write mean and standard deviation in percent."""
     deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
@@ -175,7 +171,7 @@ def _claims(runs: Runs, sources: NDArray[np.str_]) -> str:
             interval = _interval(resample_gaps(of_unit, sources, epoch))
             gap = f"**{100 * (claim - worth).mean():+.1f}**"
             rows.append([f"by {unit}", name, _spread(claim), _spread(worth), gap, interval])
-    return _table(["split", "epoch", "claim", "worth", "gap", "95 % interval"], rows)
+    return markdown_table(["split", "epoch", "claim", "worth", "gap", "95 % interval"], rows)
 
 
 def _describe_difference(runs: Runs, sources: NDArray[np.str_]) -> str:
@@ -203,7 +199,7 @@ def _leaks(runs: Runs) -> str:
         rows.append([f"by {unit}", f"{n_train:,}", f"{n_heard:,}", f"{n_val:,}", *shares])
     counted = ["training variants", "of so many clips", "validation variants"]
     given = ["with a variant of their clip in training", "with a clip of their source in training"]
-    return _table(["split", *counted, *given], rows)
+    return markdown_table(["split", *counted, *given], rows)
 
 
 def _last_epoch(runs: Runs) -> str:
@@ -227,7 +223,7 @@ def _last_epoch(runs: Runs) -> str:
             ]
         )
     accuracies = ["training accuracy", "claim", "claim of originals", "worth"]
-    return _table(["split", *accuracies, "AUC claimed", "AUC worth"], rows)
+    return markdown_table(["split", *accuracies, "AUC claimed", "AUC worth"], rows)
 
 
 def _by_epoch(runs: Runs) -> str:
@@ -237,7 +233,7 @@ def _by_epoch(runs: Runs) -> str:
     for unit, of_unit in runs.items():
         claim, worth = (100 * part.mean(axis=0) for part in over_epochs(of_unit))
         rows.append([f"by {unit}", *(f"{claim[e - 1]:.1f} / {worth[e - 1]:.1f}" for e in shown)])
-    return _table(["split", *(f"epoch {e}" for e in shown)], rows)
+    return markdown_table(["split", *(f"epoch {e}" for e in shown)], rows)
 
 
 def _by_fold(runs: Runs) -> str:
@@ -246,7 +242,7 @@ def _by_fold(runs: Runs) -> str:
         + [f"{100 * r.val[-1].accuracy:.1f} / {100 * r.test[-1].accuracy:.1f}" for r in of_unit]
         for unit, of_unit in runs.items()
     ]
-    return _table(["split", *(f"fold {run.split.fold}" for run in runs["variant"])], rows)
+    return markdown_table(["split", *(f"fold {run.split.fold}" for run in runs["variant"])], rows)
 
 
 def plot(runs: Runs, name: str) -> Figure:

@@ -184,7 +184,7 @@ def parse() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument("--mels", type=int, default=64)
     parser.add_argument("--hop", type=int, default=1024, help="samples between frames")
     parser.add_argument("--clip-s", type=float, default=5.0, help="length of a clip [s]")
-    parser.add_argument("--amp", choices=("bf16", "off"), default="bf16")
+    parser.add_argument("--amp", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--seed", type=int, default=0, help="of weights, splits, order and noise")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from audioml.markdown import markdown_table
 from harness import Case, Result, find_reference, measure, ratio, select
 from machine import MALLOC_SETTINGS, copy_bandwidth, describe_machine, device_name
 
@@ -120,9 +121,9 @@ def table(results: Sequence[Result], bandwidth: float | None = None) -> str:
     used = {column for row in rows for column, cell in row.items() if cell}
     columns = [column for column in dict.fromkeys(c for row in rows for c in row) if column in used]
     columns = [column for column in columns if column != _CAVEAT] + [_CAVEAT] * (_CAVEAT in used)
-    lines = [columns, ["---" if c in ("case", _CAVEAT) else "---:" for c in columns]]
-    lines += [[row.get(column, "") for column in columns] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    words = [place for place, column in enumerate(columns) if column in ("case", _CAVEAT)]
+    cells = [[row.get(column, "") for column in columns] for row in rows]
+    return markdown_table(columns, cells, words=words)
 
 
 def _cells(result: Result, results: Sequence[Result], bandwidth: float | None) -> dict[str, str]:

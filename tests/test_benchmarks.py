@@ -27,7 +27,7 @@ from audioml.store import WaveformStore
 from harness import Case, Result, UnavailableError, Workload
 from material import Chain
 
-LEAKY = ["--epochs=2", "--batch=8", "--width=4", "--mels=16", "--clip-s=0.5", "--amp=off"]
+LEAKY = ["--epochs=2", "--batch=8", "--width=4", "--mels=16", "--clip-s=0.5", "--amp=fp32"]
 CPU = torch.device("cpu")
 TINY = ["--cases=ours", "--clips=8", "--batch=4", "--clip-s=0.5", "--min-time=0.01", "--rounds=1"]
 

@@ -148,6 +148,14 @@ def test_evaluation_cuts_long_clips_at_several_places_in_turn():
         assert torch.equal(read_epoch(loader, epoch)[0][:, 0], expected)
 
 
+def test_clips_that_are_not_cut_are_evaluated_once():
+    store = WaveformStore(make_clips(), n_time=2 * N_TIME, pad="zero", place="host", device=CPU)
+    frontend = LogMel(sample_rate=RATE, n_fft=512, win_length=512, hop_length=256, n_mels=32)
+    index, targets = torch.arange(N_CLIPS), torch.zeros(N_CLIPS, dtype=torch.int64)
+    common = {"frontend": frontend, "clip_index": index, "targets": targets, "n_classes": 1}
+    assert Loader(store=store, batch_size=8, n_crops=5, **common).n_crops == 1
+
+
 def test_partners_come_from_the_loaders_own_clips():
     """With mixup at its most, targets hold only the training clips' classes: nothing leaks in."""
     own = torch.arange(0, N_CLIPS, N_CLASSES)  # all of class 0

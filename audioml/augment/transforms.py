@@ -116,7 +116,7 @@ class Augment(nn.Module):
         return self._draw_fixed(number, variant)
 
     def draw_variant(self, variant: int, clip_index: Tensor) -> Draws:
-        """Draw one of the four variants of each clip, as preset "four_variants" has it in epoch 0.
+        """Draw one of the four variants of each clip, under preset "four_variants", as in epoch 0.
 
         Args:
             variant: Which of ``VARIANTS``, 0 to 3.
