@@ -141,10 +141,14 @@ def plot_comparison(rows: pd.DataFrame) -> Figure:
 
 
 def _label_frequencies(axes: Axes, mel_frequencies: NDArray[np.float64]) -> None:
-    """Mark the bands nearest to round frequencies."""
-    ticks = [f for f in (125, 500, 1000, 2000, 4000, 8000) if f < mel_frequencies[-1]]
+    """Mark the bands nearest to round frequencies, of each window where there are several."""
+    n_windows = int((mel_frequencies == mel_frequencies[0]).sum())
+    bands = mel_frequencies[: len(mel_frequencies) // n_windows]
+    labels = [f for f in (125, 500, 1000, 2000, 4000, 8000) if f < bands[-1]]
+    places = [int(np.abs(bands - f).argmin()) for f in labels]
     axes.set_yticks(
-        [int(np.abs(mel_frequencies - f).argmin()) for f in ticks], [str(f) for f in ticks]
+        [place + window * len(bands) for window in range(n_windows) for place in places],
+        [str(f) for f in labels] * n_windows,
     )
     axes.tick_params(labelsize=8)
 

@@ -290,9 +290,10 @@ def _rank(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _describe_best(best: dict[str, Any]) -> str:
+    values = " ".join(f"{key}={_as_text(value, '{:.4g}')}" for key, value in best["values"].items())
     return (
-        f"trial {best['trial']}, {' '.join(assignments(best['values']))}: validation accuracy "
-        f"{best['accuracy']:.1%}, loss {best['loss']:.3f}, epoch {best['best_epoch']}"
+        f"trial {best['trial']}, {values}: validation accuracy {best['accuracy']:.1%}, loss "
+        f"{best['loss']:.3f}, epoch {best['best_epoch']}"
     )
 
 
