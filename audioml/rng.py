@@ -34,6 +34,8 @@ class Stream(IntEnum):
     VARIANT = 12
     DROPOUT = 13
     EFFECTS = 14
+    FILTER = 15
+    FILTER_MORE = 16
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:

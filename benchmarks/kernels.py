@@ -29,13 +29,15 @@ FRAMES_TYPES = {
 }
 LOG_MEL_TYPES = {
     "log_mel parts edges height mean_db std_db": "*fp32 *fp32 *fp32 *fp32 *fp32 *fp32",
-    "semitones mask mask_stride floor_power": "*fp32 *i64 i32 fp32",
+    "semitones response response_stride": "*fp32 *fp32 i32",
+    "mask mask_stride floor_power": "*i64 i32 fp32",
     "n_steps n_frames n_freqs n_mels": "i32 i32 i32 i32",
 }
 FRAMES_CONSTANTS = {"HAS_NOISE": True, "HAS_RATE": True, "BLOCK": PIECE}
 LOG_MEL_CONSTANTS = {
     "STEPS_A_SEMITONE": 10,
     "HAS_PITCH": True,
+    "HAS_RESPONSE": True,
     "HAS_MASK": True,
     "PRECISION": "tf32x3",
     "FRAMES": FRAMES,

@@ -16,13 +16,14 @@ def to_steps(waveform):
     return (waveform * FULL_SCALE).round() / FULL_SCALE
 
 
-def compute(kind, waveform, rate=None, semitones=None, **settings):
+def compute(kind, waveform, rate=None, semitones=None, response=None, **settings):
     """Log-mels on the CPU; those of Triton from a store's int16 samples."""
     frontend = LogMel(kind=kind, **settings)
     if kind != "triton":
-        return frontend(waveform, rate, semitones)
+        return frontend(waveform, rate, semitones, response)
     gain = torch.full((1, len(waveform)), 1 / FULL_SCALE)
-    recipe = Recipe(gain=gain, rate=rate, semitones=semitones).to(KERNEL_DEVICE)
+    recipe = Recipe(gain=gain, rate=rate, semitones=semitones, response=response)
     samples = (waveform * FULL_SCALE).round().to(torch.int16).to(KERNEL_DEVICE)
     frontend.to(KERNEL_DEVICE)
-    return frontend.render(Reading.of_waveforms(samples[None]), recipe, waveform.shape[1]).cpu()
+    reading = Reading.of_waveforms(samples[None])
+    return frontend.render(reading, recipe.to(KERNEL_DEVICE), waveform.shape[1]).cpu()

@@ -8,6 +8,7 @@ from audioml.augment import VARIANTS, Augment
 from audioml.augment import functional as F
 from audioml.config import (
     AugmentConfig,
+    FilterConfig,
     GainConfig,
     MaskConfig,
     MixupConfig,
@@ -46,6 +47,15 @@ def test_noise_has_the_asked_ratio():
 
 def test_silent_clips_stay_silent():
     assert F.noise_gain(torch.zeros(1), torch.zeros(1)) == 0
+
+
+def test_a_filter_s_gains_lie_on_straight_lines_through_its_places():
+    gain_db = torch.tensor([[-6.0, 6.0, 0.0], [0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
+    response_db = 10 * torch.log10(F.filter_response(gain_db, 9))
+    first = [-6.0, -3.0, 0.0, 3.0, 6.0, 4.5, 3.0, 1.5, 0.0]
+    expected = torch.tensor([first, [0.0] * 9, [1 + band / 4 for band in range(9)]])
+    torch.testing.assert_close(response_db, expected.t(), atol=1e-5, rtol=0)
+    assert F.filter_response(gain_db, 1).shape == (1, 3)
 
 
 def test_noise_bank_has_unit_rms_and_its_colours():
@@ -114,6 +124,7 @@ def test_draws_stay_in_their_ranges_and_fill_them():
         "stretch": StretchConfig(probability=1, rate=(0.8, 1.25)),
         "shift": ShiftConfig(probability=1, shift_s=(-0.5, 0.25)),
         "gain": GainConfig(probability=1, gain_db=(-6, 3)),
+        "filter": FilterConfig(probability=1, gain_db=(-9, 4)),
         "mask": MaskConfig(probability=1, freq_share=0.2, time_share=0.1),
         "mixup": MixupConfig(probability=1, alpha=1),
     }
@@ -125,6 +136,7 @@ def test_draws_stay_in_their_ranges_and_fill_them():
         (draws.rate, 0.8, 1.25),
         (augment.draw_shift(0, torch.arange(5000)), -4000, 2000),
         (draws.gain_db, -6, 3),
+        *((place, -9, 4) for place in draws.filter_db.t()),
         (draws.freq_share, 0, 0.2),
         (draws.time_share, 0, 0.1),
         (draws.mix_ratio, 0, 1),
@@ -142,10 +154,14 @@ def test_probabilities_are_kept():
         noise=NoiseConfig(probability=0.25),
         pitch=PitchConfig(probability=0.0),
         mixup=MixupConfig(probability=0.6),
+        filter=FilterConfig(probability=0.35),
     ).draw(0, torch.arange(10_000))
     assert float(torch.isfinite(draws.snr_db).float().mean()) == pytest.approx(0.25, abs=0.02)
     assert draws.semitones.abs().max() == 0
     assert float((draws.mix_ratio < 1).float().mean()) == pytest.approx(0.6, abs=0.02)
+    is_filtered = draws.filter_db != 0
+    assert torch.equal(is_filtered.any(dim=1), is_filtered.all(dim=1))
+    assert float(is_filtered.float().mean()) == pytest.approx(0.35, abs=0.02)
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
@@ -166,10 +182,11 @@ def test_noise_pieces_stay_within_one_colour():
 
 
 def test_draws_are_functions_of_seed_epoch_and_clip():
-    augment = make()
+    filtered = {"filter": FilterConfig(probability=0.5)}
+    augment = make(**filtered)
     clips = torch.arange(64)
     whole, shuffled = augment.draw(2, clips), augment.draw(2, clips.flip(0))
-    other_epoch, other_seed = augment.draw(3, clips), make(seed=1).draw(2, clips)
+    other_epoch, other_seed = augment.draw(3, clips), make(seed=1, **filtered).draw(2, clips)
     for field in dataclasses.fields(whole):
         value = getattr(whole, field.name)
         assert torch.equal(value, getattr(shuffled, field.name).flip(0))
@@ -196,7 +213,7 @@ def test_four_variants_are_the_original_projects():
     shares = [float(kind.float().mean()) for kind in kinds]
     assert shares == pytest.approx([0.25] * 3, abs=0.03)
     shift = make("four_variants").draw_shift(0, torch.arange(4000))
-    for unused in (shift, draws.gain_db, draws.freq_share, draws.time_share):
+    for unused in (shift, draws.gain_db, draws.filter_db, draws.freq_share, draws.time_share):
         assert unused.abs().max() == 0
     assert draws.mix_ratio.min() == 1
 
@@ -207,7 +224,10 @@ def test_a_variant_is_what_the_preset_draws_by_chance():
     for variant in range(len(VARIANTS)):
         fixed = augment.draw_variant(variant, clips)
         is_same = torch.stack(
-            [getattr(fixed, f.name) == getattr(drawn, f.name) for f in dataclasses.fields(drawn)]
+            [
+                (getattr(fixed, f.name) == getattr(drawn, f.name)).view(len(clips), -1).all(dim=1)
+                for f in dataclasses.fields(drawn)
+            ]
         ).all(dim=0)
         n_found += int(is_same.sum())
     assert n_found == len(clips)
@@ -216,12 +236,11 @@ def test_a_variant_is_what_the_preset_draws_by_chance():
 def test_none_changes_nothing():
     recipe = recipe_of(make("none"), make("none").draw(0, torch.arange(8)), torch.ones(1, 8))
     assert (recipe.gain * FULL_SCALE == 1).all()
-    unchanged = (recipe.noise, recipe.rate, recipe.semitones, recipe.mask)
-    assert unchanged == (None, None, None, None)
+    assert recipe.noise is recipe.rate is recipe.semitones is recipe.response is recipe.mask is None
 
 
 def test_a_recipes_part_is_the_recipe_of_a_part():
-    augment, clips = make(), torch.arange(16)
+    augment, clips = make(filter=FilterConfig(probability=1)), torch.arange(16)
     levels = torch.rand(2, 16)
     part = recipe_of(augment, augment.draw(5, clips), levels).part(slice(4, 9))
     alone = recipe_of(augment, augment.draw(5, clips[4:9]), levels[:, 4:9])

@@ -108,6 +108,7 @@ UNMASKED = [*FIXED, "augment.mask.probability=0"]
         ([*CQT, *FIXED, "frontend.bins_per_octave=12"], "raise frontend.bins_per_octave"),
         (TRAINABLE, f"set {' '.join(UNMASKED)}"),
         ([*TRAINABLE, *FIXED], "can't do mask; set augment.mask.probability=0"),
+        ([*TRAINABLE, *UNMASKED, "augment.filter.probability=1"], "can't do filter; set"),
         ([*TRAINABLE, "augment.preset=four_variants"], "set augment.preset=ranges or"),
     ],
 )

@@ -42,7 +42,7 @@ def to_device(reading):
 def render(frontend, reading, recipe, n_time=N_TIME):
     """The kernels' log-mels and those of plain torch, both on the CPU."""
     waveform = F.read_waveforms(reading, recipe, n_time)
-    expected = frontend.reference(waveform, recipe.rate, recipe.semitones)
+    expected = frontend.reference(waveform, recipe.rate, recipe.semitones, recipe.response)
     if recipe.mask is not None:
         expected = F.mask_bands(expected, recipe.mask)
     frontend.kind = "triton"
@@ -152,6 +152,16 @@ def test_silence_is_at_the_floor():
     reading = make_reading([[4000, 10]], [[0, 0]], level=0)
     log_mel, _ = render(frontend, reading, make_recipe(1, 2, noise=None))
     torch.testing.assert_close(log_mel, torch.full_like(log_mel, -100.0))
+
+
+def test_responses():
+    frontend = LogMel(
+        sample_rate=RATE, n_fft=256, win_length=256, hop_length=128, n_mels=21, max_semitones=2
+    )
+    reading = make_reading([[4000, 3000, 4000]], [[0, 1, 2]])
+    response = torch.linspace(0.1, 10, 21 * 3).view(21, 3)
+    recipe = make_recipe(1, 3, response=response, semitones=torch.tensor([0.0, 1.0, -2.0]))
+    assert_equal(*render(frontend, reading, recipe))
 
 
 def test_masks_and_statistics():

@@ -217,6 +217,16 @@ def test_pitch_and_stretch_equal_signalsmith(kind, shifted):
     assert correlation >= 0.99
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_response_raises_and_lowers_levels(kind):
+    settings = {"sample_rate": RATE, "n_fft": 512, "win_length": 512, "n_mels": 24}
+    waveform, response_db = noise(2, 6000), torch.linspace(-12, 12, 48).view(24, 2)
+    plain = compute(kind, waveform, **settings)
+    changed = compute(kind, waveform, response=10 ** (response_db / 10), **settings)
+    expected = response_db.t()[..., None].expand_as(plain)
+    torch.testing.assert_close(changed - plain, expected, atol=1e-3, rtol=0)
+
+
 def test_normalisation_uses_the_statistics():
     waveform, frontend = noise(), LogMel(sample_rate=RATE)
     plain = frontend(waveform)

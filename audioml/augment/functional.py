@@ -1,6 +1,7 @@
 """Pure, batched augmentations; one parameter a clip, no randomness, no loop over clips."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -53,6 +54,23 @@ def mixing_gains(ratio: Tensor, rms: Tensor, partner_rms: Tensor) -> tuple[Tenso
     second = (1.0 - ratio) * rms.clamp(min=least)
     scale = torch.rsqrt(first.square() + second.square())
     return first * scale, second * scale
+
+
+def filter_response(gain_db: Tensor, n_mels: int) -> Tensor:
+    """Make frequency responses whose gain in dB changes along straight lines over the mel bands.
+
+    Args:
+        gain_db: Gains at places spread evenly over the bands, from first to last [n, place] in dB.
+        n_mels: Number of mel bands.
+
+    Returns:
+        Gains of each band's power [n_mels, n].
+
+    Source: Nam et al. 2022, "FilterAugment: an acoustic environmental data augmentation method",
+        the linear kind, with fixed places.
+    """
+    level_db = F.interpolate(gain_db[None], n_mels, mode="linear", align_corners=True)[0]
+    return db_to_amplitude(2.0 * level_db).t().contiguous()
 
 
 def mask_bounds(start: Tensor, share: Tensor, size: int) -> Tensor:

@@ -32,6 +32,7 @@ class Draws:
         semitones: Pitch shift.
         rate: Tempo factor, above 1 is faster.
         mix_ratio: Share of the clip in the mixture with its partner, 1 for no mixing.
+        filter_db: Frequency response at places from the first to the last mel band [clip, place].
         freq_start: First masked mel band, as a share of those left by the mask, 0 to 1.
         freq_share: Share of the mel bands masked.
         time_start: First masked frame, as a share of those left by the mask, 0 to 1.
@@ -44,6 +45,7 @@ class Draws:
     semitones: Tensor
     rate: Tensor
     mix_ratio: Tensor
+    filter_db: Tensor
     freq_start: Tensor
     freq_share: Tensor
     time_start: Tensor
@@ -156,21 +158,25 @@ class Augment(nn.Module):
         """Draw each parameter from its range, with its probability; ``number`` [n, stream, 4]."""
         c = self.config
         colour = (number[:, Stream.NOISE_COLOUR, 0] * len(self.noise)).long()
-        place = (number[:, Stream.NOISE_COLOUR, 1].double() * self._n_starts).long()
+        start = (number[:, Stream.NOISE_COLOUR, 1].double() * self._n_starts).long()
         quantile = _pick(
             number[:, Stream.MIXUP], c.mixup.probability, (0.0, float(_QUANTILES)), _QUANTILES
         )
         below = quantile.long().clamp(max=_QUANTILES - 1)
+        least, most = c.filter.gain_db
+        is_filtered = number[:, Stream.FILTER, :1] < c.filter.probability
+        place = torch.cat((number[:, Stream.FILTER, 1:], number[:, Stream.FILTER_MORE, :2]), dim=1)
         masked = number[:, Stream.MASK, 0] < c.mask.probability
         return Draws(
             gain_db=_pick(number[:, Stream.GAIN], c.gain.probability, c.gain.gain_db, 0.0),
             snr_db=_pick(number[:, Stream.NOISE], c.noise.probability, c.noise.snr_db, torch.inf),
-            noise_start=colour * self.noise.shape[1] + place,
+            noise_start=colour * self.noise.shape[1] + start,
             semitones=_pick(number[:, Stream.PITCH], c.pitch.probability, c.pitch.semitones, 0.0),
             rate=_pick(number[:, Stream.STRETCH], c.stretch.probability, c.stretch.rate, 1.0),
             mix_ratio=torch.lerp(
                 self._mix_quantiles[below], self._mix_quantiles[below + 1], quantile - below
             ),
+            filter_db=is_filtered * (least + place * (most - least)),
             freq_start=number[:, Stream.MASK_PLACE, 0],
             freq_share=masked * number[:, Stream.MASK, 1] * c.mask.freq_share,
             time_start=number[:, Stream.MASK_PLACE, 1],
@@ -194,6 +200,7 @@ class Augment(nn.Module):
             semitones=torch.where(variant == 2, _VARIANT_SEMITONES, zero),
             rate=torch.where(variant == 3, _VARIANT_RATE, zero + 1.0),
             mix_ratio=zero + 1.0,
+            filter_db=torch.zeros_like(draws.filter_db),
             freq_start=zero,
             freq_share=zero,
             time_start=zero,
@@ -217,6 +224,7 @@ class Augment(nn.Module):
             voice_gain = torch.stack(F.mixing_gains(draws.mix_ratio, rms[0], rms[1]))
         amplitude = F.db_to_amplitude(draws.gain_db)
         noise_gain = F.noise_gain(draws.snr_db, (rms * voice_gain).square().sum(0).sqrt())
+        response = F.filter_response(draws.filter_db, n_mels)
         mask = torch.cat(
             (
                 F.mask_bounds(draws.freq_start, draws.freq_share, n_mels),
@@ -230,6 +238,7 @@ class Augment(nn.Module):
             noise_start=draws.noise_start,
             rate=draws.rate if Stream.STRETCH in self._used else None,
             semitones=draws.semitones if Stream.PITCH in self._used else None,
+            response=response if Stream.FILTER in self._used else None,
             mask=mask if Stream.MASK in self._used else None,
         )
 
@@ -247,6 +256,8 @@ def _list_used(config: AugmentConfig) -> list[Stream]:
         Stream.PITCH: config.pitch.probability,
         Stream.STRETCH: config.stretch.probability,
         Stream.MIXUP: config.mixup.probability,
+        Stream.FILTER: config.filter.probability,
+        Stream.FILTER_MORE: config.filter.probability,
         Stream.MASK: config.mask.probability,
         Stream.MASK_PLACE: config.mask.probability,
     }

@@ -2,6 +2,7 @@
 
 from audioml.config.augment import (
     AugmentConfig,
+    FilterConfig,
     GainConfig,
     MaskConfig,
     MixupConfig,
@@ -32,6 +33,7 @@ __all__ = [
     "AugmentConfig",
     "ConfigError",
     "DataConfig",
+    "FilterConfig",
     "FinetuneConfig",
     "FrontendConfig",
     "GainConfig",

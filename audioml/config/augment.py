@@ -67,6 +67,18 @@ class GainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FilterConfig:
+    """FilterAugment: a frequency response as of another room or microphone."""
+
+    probability: float = 0.0
+    gain_db: tuple[float, float] = (-6.0, 6.0)
+
+    def __post_init__(self) -> None:
+        check("augment.filter.probability", self.probability, 0, 1)
+        check_range("augment.filter.gain_db", self.gain_db, -60, 60)
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskConfig:
     """SpecAugment: one band of mels and one stretch of time set to the training mean."""
 
@@ -102,6 +114,7 @@ class AugmentConfig:
     stretch: StretchConfig = field(default_factory=StretchConfig)
     shift: ShiftConfig = field(default_factory=ShiftConfig)
     gain: GainConfig = field(default_factory=GainConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
     mixup: MixupConfig = field(default_factory=MixupConfig)
     extra: list[dict[str, Any]] = field(default_factory=list)

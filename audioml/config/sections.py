@@ -314,7 +314,7 @@ class RunConfig:
                 f"{setting} changes neither pitch nor tempo, which augment.preset=four_variants "
                 "does; set augment.preset=ranges or augment.preset=none"
             )
-        names = ("pitch", "stretch", "mask") if self.frontend.trainable else ("pitch", "stretch")
+        names = ["pitch", "stretch", *(["filter", "mask"] if self.frontend.trainable else [])]
         wanted = [name for name in names if getattr(self.augment, name).probability]
         if wanted:
             keys = " ".join(f"augment.{name}.probability=0" for name in wanted)

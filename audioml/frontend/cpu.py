@@ -25,8 +25,9 @@ _BAND = 16  # mel filters that share a matrix product over the frequencies they 
 Fill = Callable[[int, Tensor], None]
 """Writes the waveform of a clip [time], given its number, over that of another one."""
 
-Finish = Callable[[Tensor, Tensor], None]
-"""Turns mel powers [n_mels, frame] into something as large; the second is written to."""
+Finish = Callable[[int, Tensor, Tensor], None]
+"""Turns mel powers [n_mels, frame] of a clip, given its number, into something as large, which is
+written to the second; the powers may change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def mel_spectrograms(
             for first in range(0, n_frames, n_block):
                 block = slice(first, first + n_block)
                 power = _mel_power(buffers, starts[clip, block], window, filters[clip])
-                finish(power, mel[clip, :, block])
+                finish(clip, power, mel[clip, :, block])
 
     helpers = [_pool(n_threads).submit(work) for _ in range(min(n_threads, n_batch) - 1)]
     try:

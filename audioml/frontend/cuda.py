@@ -120,11 +120,11 @@ def make_frames(reading: Reading, recipe: Recipe, bank: Bank, n_time: int, n_fra
 
 
 def write_log_mel(spectrum: Tensor, recipe: Recipe, bank: Bank, log_mel: Tensor) -> None:
-    """Take power, shift pitch, collect mel bands, take levels, normalise, mask.
+    """Take power, shift pitch, collect mel bands, filter, take levels, normalise, mask.
 
     Args:
         spectrum: [batch, n_frames, n_fft // 2 + 1], complex64.
-        recipe: Pitch shifts and masks.
+        recipe: Pitch shifts, responses and masks.
         bank: What is computed.
         log_mel: Where it is written [batch, n_mels, n_frames], contiguous.
     """
@@ -137,6 +137,8 @@ def write_log_mel(spectrum: Tensor, recipe: Recipe, bank: Bank, log_mel: Tensor)
         bank.mean_db,
         bank.std_db,
         recipe.semitones,
+        recipe.response,
+        0 if recipe.response is None else recipe.response.stride(0),
         recipe.mask,
         0 if recipe.mask is None else recipe.mask.stride(0),
         bank.floor_power,
@@ -146,6 +148,7 @@ def write_log_mel(spectrum: Tensor, recipe: Recipe, bank: Bank, log_mel: Tensor)
         n_mels,
         STEPS_A_SEMITONE=bank.steps_a_semitone,
         HAS_PITCH=recipe.semitones is not None,
+        HAS_RESPONSE=recipe.response is not None,
         HAS_MASK=recipe.mask is not None,
         PRECISION=_precision(log_mel.device),
         FRAMES=FRAMES,

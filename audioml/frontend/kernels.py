@@ -80,7 +80,8 @@ def frames_kernel(
 
 
 @triton.jit(
-    do_not_specialize=("mask_stride",), do_not_specialize_on_alignment=("semitones", "mask")
+    do_not_specialize=("response_stride", "mask_stride"),
+    do_not_specialize_on_alignment=("semitones", "response", "mask"),
 )
 def log_mel_kernel(
     log_mel,  # [batch, n_mels, n_frames], out
@@ -90,6 +91,8 @@ def log_mel_kernel(
     mean_db,  # [n_mels] float32
     std_db,
     semitones,  # [batch] float32
+    response,  # [n_mels, batch] float32
+    response_stride,
     mask,  # [4, batch] int64
     mask_stride,
     floor_power,
@@ -99,6 +102,7 @@ def log_mel_kernel(
     n_mels,
     STEPS_A_SEMITONE: tl.constexpr,
     HAS_PITCH: tl.constexpr,
+    HAS_RESPONSE: tl.constexpr,
     HAS_MASK: tl.constexpr,
     PRECISION: tl.constexpr,
     FRAMES: tl.constexpr,
@@ -137,6 +141,8 @@ def log_mel_kernel(
         weight = tl.maximum(tl.minimum((heard - low) * rising, (high - heard) * falling), 0.0)
         power = tl.dot(spectrum * spectrum, weight, acc=power, input_precision=PRECISION)
     power *= tl.load(height + mel, mask=is_mel, other=0.0)[None, :]
+    if HAS_RESPONSE:
+        power *= tl.load(response + mel * response_stride + clip, mask=is_mel, other=1.0)[None, :]
     level_db = tl.log2(tl.maximum(power, floor_power)) * 3.0102999566398120
     mean = tl.load(mean_db + mel, mask=is_mel, other=0.0)[None, :]
     deviation = tl.load(std_db + mel, mask=is_mel, other=1.0)[None, :]

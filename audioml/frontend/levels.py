@@ -59,7 +59,11 @@ class BandLevels(nn.Module, ABC):
         self.std_db.copy_(std_db.clamp(min=1.0)[:, None])
 
     def forward(
-        self, waveform: Tensor, rate: Tensor | None = None, semitones: Tensor | None = None
+        self,
+        waveform: Tensor,
+        rate: Tensor | None = None,
+        semitones: Tensor | None = None,
+        response: Tensor | None = None,
     ) -> Tensor:
         """Compute normalised levels.
 
@@ -67,13 +71,14 @@ class BandLevels(nn.Module, ABC):
             waveform: Samples [batch, time], full scale at 1.
             rate: Tempo factors [batch], above 1 is faster; None for 1.
             semitones: Pitch shifts [batch]; None for 0.
+            response: Gains of each band's power [n_mels, batch]; None for 1.
 
         Returns:
             [batch, n_mels, 1 + time // hop_length], ``dtype``, mean 0 and deviation 1 a band over
             the training clips.
         """
         with torch.autocast(waveform.device.type, enabled=False):
-            return self.reference(waveform.float(), rate, semitones)
+            return self.reference(waveform.float(), rate, semitones, response)
 
     @torch.no_grad()
     def render(self, reading: Reading, recipe: Recipe, n_time: int) -> Tensor:
@@ -88,16 +93,22 @@ class BandLevels(nn.Module, ABC):
             [batch, n_mels, 1 + n_time // hop_length], ``dtype``, as ``forward`` returns them.
         """
         waveform = F.read_waveforms(reading, recipe, n_time)
-        levels = self(waveform, recipe.rate, recipe.semitones)
+        levels = self(waveform, recipe.rate, recipe.semitones, recipe.response)
         return levels if recipe.mask is None else F.mask_bands(levels, recipe.mask)
 
     @abstractmethod
     def reference(
-        self, waveform: Tensor, rate: Tensor | None = None, semitones: Tensor | None = None
+        self,
+        waveform: Tensor,
+        rate: Tensor | None = None,
+        semitones: Tensor | None = None,
+        response: Tensor | None = None,
     ) -> Tensor:
         """Compute what ``forward`` does by plain operations on whole batches, on any device."""
 
-    def _normalise(self, power: Tensor) -> Tensor:
-        """Turn powers [..., n_mels, frame] into normalised levels, in place."""
+    def _normalise(self, power: Tensor, response: Tensor | None = None) -> Tensor:
+        """Turn powers [batch, n_mels, frame] into normalised levels, in place."""
+        if response is not None:
+            power.mul_(response.t()[..., None])
         level_db = F.power_to_db_(power, self.floor_db)
         return level_db.sub_(self.mean_db).div_(self.std_db)

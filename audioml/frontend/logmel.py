@@ -97,7 +97,11 @@ class LogMel(BandLevels):
         self._cut_filters: dict[int, list[cpu.Band]] = {}
 
     def forward(
-        self, waveform: Tensor, rate: Tensor | None = None, semitones: Tensor | None = None
+        self,
+        waveform: Tensor,
+        rate: Tensor | None = None,
+        semitones: Tensor | None = None,
+        response: Tensor | None = None,
     ) -> Tensor:
         """Compute normalised log-mel spectrograms.
 
@@ -105,15 +109,16 @@ class LogMel(BandLevels):
             waveform: Samples [batch, time], full scale at 1.
             rate: Tempo factors [batch], above 1 is faster; None for 1.
             semitones: Pitch shifts [batch], within ``max_semitones``, rounded to 0.1; None for 0.
+            response: Gains of each band's power [n_mels, batch]; None for 1.
 
         Returns:
             [batch, n_mels, 1 + time // hop_length], ``dtype``, mean 0 and deviation 1 a band over
             the training clips.
         """
         if not self._has_fast_path:
-            return super().forward(waveform, rate, semitones)
+            return super().forward(waveform, rate, semitones, response)
         gain = torch.ones(1, len(waveform), device=waveform.device)
-        recipe = Recipe(gain=gain, rate=rate, semitones=semitones)
+        recipe = Recipe(gain=gain, rate=rate, semitones=semitones, response=response)
         return self.render(Reading.of_waveforms(waveform[None].float()), recipe, waveform.shape[1])
 
     @torch.no_grad()
@@ -131,19 +136,26 @@ class LogMel(BandLevels):
         return self.kind == "triton" or (self.kind == "torch" and not self.window.is_cuda)
 
     def reference(
-        self, waveform: Tensor, rate: Tensor | None = None, semitones: Tensor | None = None
+        self,
+        waveform: Tensor,
+        rate: Tensor | None = None,
+        semitones: Tensor | None = None,
+        response: Tensor | None = None,
     ) -> Tensor:
         """Compute what ``forward`` does by plain operations on whole batches, on any device."""
         frames = F.frame_waveform(waveform, self.n_fft, self.hop_length, rate)
         filters = self.filters[self._pitch_steps(len(waveform), semitones)]
-        return self._normalise(torch.bmm(filters, self.spectrum(frames))).to(self.dtype)
+        return self._normalise(torch.bmm(filters, self.spectrum(frames)), response).to(self.dtype)
 
     def _render_on_cpu(self, reading: Reading, recipe: Recipe, n_time: int) -> Tensor:
         """Compute what ``reference`` does of what ``read_waveforms`` reads, a clip at a time."""
         n_batch, floor_power = reading.n_batch, 10.0 ** (self.floor_db / 10.0)
         scale, offset = 10.0 / self.std_db, -self.mean_db / self.std_db
+        response = None if recipe.response is None else recipe.response.t()[..., None]
 
-        def finish(power: Tensor, level: Tensor) -> None:  # as _normalise, in fewer operations
+        def finish(clip: int, power: Tensor, level: Tensor) -> None:  # _normalise, in fewer steps
+            if response is not None:
+                power.mul_(response[clip])
             torch.clamp(power, min=floor_power, out=level)
             torch.addcmul(offset, level.log10_(), scale, out=level)
 

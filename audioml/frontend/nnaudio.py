@@ -33,13 +33,17 @@ class TrainableLogMel(LogMel):
         self.triangles = nn.Parameter(self.filters[0] / self.height[:, None])
 
     def reference(
-        self, waveform: Tensor, rate: Tensor | None = None, semitones: Tensor | None = None
+        self,
+        waveform: Tensor,
+        rate: Tensor | None = None,
+        semitones: Tensor | None = None,
+        response: Tensor | None = None,
     ) -> Tensor:
         """Compute what ``forward`` does, differentiably; see ``LogMel.forward``."""
         _refuse_changes(rate, semitones)
         frames = F.frame_waveform(waveform, self.n_fft, self.hop_length)
         mel = (self.triangles @ self.spectrum(frames)) * self.height[:, None]
-        return self._normalise(mel).to(self.dtype)
+        return self._normalise(mel, response).to(self.dtype)
 
 
 class LogCqt(BandLevels):
@@ -102,11 +106,15 @@ class LogCqt(BandLevels):
         self.spectrum = leave_unsaved(NnAudioPower(cqt))
 
     def reference(
-        self, waveform: Tensor, rate: Tensor | None = None, semitones: Tensor | None = None
+        self,
+        waveform: Tensor,
+        rate: Tensor | None = None,
+        semitones: Tensor | None = None,
+        response: Tensor | None = None,
     ) -> Tensor:
         """Compute what ``forward`` does, differentiably."""
         _refuse_changes(rate, semitones)
-        return self._normalise(self.spectrum(waveform) * self.scale).to(self.dtype)
+        return self._normalise(self.spectrum(waveform) * self.scale, response).to(self.dtype)
 
 
 def _refuse_changes(rate: Tensor | None, semitones: Tensor | None) -> None:

@@ -72,6 +72,7 @@ class Recipe:
         noise_start: First sample of the noise [batch], int64.
         rate: Tempo factors [batch], float32, above 1 is faster; None for 1.
         semitones: Pitch shifts [batch], float32; None for 0.
+        response: Gains of each mel band's power [n_mels, batch], float32; None for 1.
         mask: First and past-the-last mel band, first and past-the-last frame set to 0, the training
             mean [4, batch], int64; None for none.
     """
@@ -82,6 +83,7 @@ class Recipe:
     noise_start: Tensor | None = None
     rate: Tensor | None = None
     semitones: Tensor | None = None
+    response: Tensor | None = None
     mask: Tensor | None = None
 
     def part(self, clips: slice | Tensor) -> "Recipe":

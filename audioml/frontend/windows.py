@@ -47,20 +47,30 @@ class MultiWindowLogMel(BandLevels):
             part.set_statistics(mean, std)
 
     def forward(
-        self, waveform: Tensor, rate: Tensor | None = None, semitones: Tensor | None = None
+        self,
+        waveform: Tensor,
+        rate: Tensor | None = None,
+        semitones: Tensor | None = None,
+        response: Tensor | None = None,
     ) -> Tensor:
         """Compute normalised log-mels [batch, window * n_mels, frame]; see ``LogMel.forward``."""
-        return self._stack([part(waveform, rate, semitones) for part in self._log_mels()])
+        return self._stack([part(waveform, rate, semitones, response) for part in self._log_mels()])
 
     def render(self, reading: Reading, recipe: Recipe, n_time: int) -> Tensor:
         """Compute normalised log-mels of stored clips, changed on the way."""
         return self._stack([part.render(reading, recipe, n_time) for part in self._log_mels()])
 
     def reference(
-        self, waveform: Tensor, rate: Tensor | None = None, semitones: Tensor | None = None
+        self,
+        waveform: Tensor,
+        rate: Tensor | None = None,
+        semitones: Tensor | None = None,
+        response: Tensor | None = None,
     ) -> Tensor:
         """Compute what ``forward`` does by plain operations on whole batches, on any device."""
-        return self._stack([part.reference(waveform, rate, semitones) for part in self._log_mels()])
+        return self._stack(
+            [part.reference(waveform, rate, semitones, response) for part in self._log_mels()]
+        )
 
     def _log_mels(self) -> list[LogMel]:
         return cast(list[LogMel], list(self.parts))
