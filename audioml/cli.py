@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from audioml.audit import LeakError, audit_files
+from audioml.checkpoints import CheckpointError
 from audioml.compare import compare
 from audioml.config import ConfigError, RunConfig, load_config, to_yaml
 from audioml.crossval import run_crossval
@@ -17,7 +18,8 @@ from audioml.experiment import run_experiment
 from audioml.runs import RunError
 from audioml.split_files import AuditError
 from audioml.splits import SplitError
-from audioml.training import Interrupted, TrainingError
+from audioml.step_guard import TrainingError
+from audioml.training import Interrupted
 from audioml.verify import verify
 
 log = logging.getLogger("audioml")
@@ -25,6 +27,7 @@ log = logging.getLogger("audioml")
 # What a user can mend; anything else is a fault of the program and keeps its traceback.
 _ERRORS = (
     AuditError,
+    CheckpointError,
     ConfigError,
     DataError,
     LeakError,

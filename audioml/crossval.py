@@ -12,11 +12,11 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from audioml import plots
-from audioml.config import OutputConfig, RunConfig, load_config, to_yaml
+from audioml.config import RunConfig, load_config, to_yaml
 from audioml.datasets import load_manifest
 from audioml.experiment import run_experiment
 from audioml.results import Results
-from audioml.runs import Folder, RunError, describe_environment
+from audioml.runs import Folder, RunError, RunFolder, describe_environment
 from audioml.splits import official_folds
 from audioml.statistics import bootstrap_mean
 from audioml.training import Interrupted
@@ -105,12 +105,12 @@ def _run_fold(config: RunConfig, path: Path, fold: int) -> None:
         if (path / "summary.json").is_file():
             log.info("finished  %s", path)
             return
-        if (path / "checkpoints" / "last.pt").is_file():
+        if RunFolder.is_begun(path):
             run_experiment(replace(config, resume=str(path)))
             return
         if path.exists():  # stopped before its first checkpoint: nothing in it was trained
             shutil.rmtree(path)
-        splits, run = replace(config.splits, fold=fold), OutputConfig(dir=str(path))
+        splits, run = replace(config.splits, fold=fold), replace(config.run, dir=str(path))
         run_experiment(replace(config, splits=splits, run=run))
 
 

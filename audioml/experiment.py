@@ -1,8 +1,11 @@
 """One run from its configuration to its finished folder."""
 
+import json
 import logging
 import shlex
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,11 @@ import torch
 from matplotlib.figure import Figure
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+import audioml
 from audioml import plots
-from audioml.config import RunConfig, flatten, load_config
+from audioml.checkpoints import save_weights
+from audioml.config import RunConfig, flatten, load_config, to_yaml
+from audioml.determinism import repeatable_operations
 from audioml.evaluation import (
     Evaluation,
     describe_figures,
@@ -20,17 +26,17 @@ from audioml.evaluation import (
     write_evaluation,
 )
 from audioml.loader import Batch
+from audioml.memory import describe_memory, is_out_of_memory
 from audioml.preparation import Experiment, choose_device, prepare
 from audioml.runs import (
     RunError,
     RunFolder,
     describe_commit,
     describe_device,
-    load_checkpoint,
     log_to_file,
-    save_checkpoint,
 )
 from audioml.splits import split_digest, split_table
+from audioml.step_guard import TrainingError
 from audioml.tracking import Tracker, peak_memory_gib
 from audioml.training import Interrupted, Trainer, describe_epoch
 
@@ -64,18 +70,24 @@ def run_experiment(
         Interrupted: If it was stopped and can be resumed; the message says how.
     """
     folder = None
-    if config.resume is not None:
-        folder = RunFolder.open(Path(config.resume))
-        config = load_config([folder.config])
-    device = choose_device(config.train.device)
-    with logging_redirect_tqdm([log]), log_to_file() as set_log_file:
+    with ExitStack() as stack:
+        if config.resume is not None:
+            folder = RunFolder.open(Path(config.resume))
+            stack.enter_context(folder.writing())
+            config = load_config([folder.config])
+        device = choose_device(config.train.device)
+        stack.enter_context(repeatable_operations(config, device))
+        stack.enter_context(logging_redirect_tqdm([log]))
+        set_log_file = stack.enter_context(log_to_file())
         _greet(config, device)
-        is_new = folder is None
-        experiment = prepare(config, device, resumes=not is_new)
-        folder = folder or RunFolder.create(config)
+        resumes = folder is not None and folder.checkpoints.are_there
+        experiment = prepare(config, device, resumes=resumes)
+        if folder is None:
+            folder = RunFolder.create(config)
+            stack.enter_context(folder.writing())
         set_log_file(folder.path / "log.txt")
         part = "test" if evaluate_test else "val"
-        return _Run(experiment, folder, is_new=is_new, part=part, on_epoch=on_epoch).finish()
+        return _Run(experiment, folder, resumes=resumes, part=part, on_epoch=on_epoch).finish()
 
 
 class _Run:
@@ -86,7 +98,7 @@ class _Run:
         experiment: Experiment,
         folder: RunFolder,
         *,
-        is_new: bool,
+        resumes: bool,
         part: str,
         on_epoch: Callable[[dict[str, float]], None],
     ) -> None:
@@ -99,17 +111,20 @@ class _Run:
             optim=experiment.config.optim,
             train=experiment.config.train,
             finetune=experiment.config.finetune,
+            output=experiment.config.run,
+            clip_names=lambda index: experiment.manifest.clips[index].path.name,
             on_epoch=self._on_epoch,
+            on_save=self._save,
             on_progress=lambda step, figures: self.tracker.log_progress(step, figures),
         )
         self.commit = describe_commit()
-        if is_new:
+        if resumes:
+            self._take_up(folder.checkpoints.load_last())
+        else:
             folder.write_start(
                 experiment.config, split_table(experiment.manifest, experiment.split)
             )
-            save_checkpoint(folder.last, self._checkpoint())
-        else:
-            self._take_up(load_checkpoint(folder.last))
+            self._save()
         self.tracker = Tracker(folder.path, self.trainer.progress.epoch)
 
     def finish(self) -> dict[str, Any]:
@@ -118,16 +133,20 @@ class _Run:
         resume = f"python train.py {shlex.quote(f'resume={self.folder.path}')}"
         try:
             self._show_batch()
-            self.trainer.fit()
+            self._fit()
             log.info("trained   in %.0f s", self.trainer.progress.train_s)
             return self._evaluate()
         except Interrupted as stop:
-            save_checkpoint(self.folder.last, self._checkpoint())
+            self._save()
             raise Interrupted(f"{stop}; everything is saved. Continue with: {resume}") from stop
         except KeyboardInterrupt as stop:  # at once, wherever it was
             raise Interrupted(
-                f"stopped; the last epoch is saved. Continue with: {resume}"
+                f"stopped; the last checkpoint is kept. Continue with: {resume}"
             ) from stop
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(self._explain_memory()) from error
         finally:
             self.tracker.close()
 
@@ -135,11 +154,42 @@ class _Run:
         log.info("%s", describe_epoch(row, self.x.config.train.epochs, is_best))
         self.folder.write_table("metrics.csv", self.trainer.progress.history)
         self.tracker.log_epoch(row)
-        checkpoint = self._checkpoint()
         if is_best:  # first, so that last.pt never names a best epoch that best.pt lacks
-            save_checkpoint(self.folder.best, checkpoint)
-        save_checkpoint(self.folder.last, checkpoint)
+            self.folder.checkpoints.save_best(self._checkpoint())
+        self._save()
         self.on_epoch(row)
+
+    def _fit(self) -> None:
+        """Train to the end; where memory runs out, with smaller batches if that is allowed."""
+        while True:
+            try:
+                return self.trainer.fit()
+            except RuntimeError as error:
+                config = self.x.config
+                n_clips = config.train.batch_size // 2
+                if not (is_out_of_memory(error) and config.train.auto_batch and n_clips >= 2):
+                    raise
+            log.warning("memory    %s", self._explain_memory())
+            log.warning("          going on with train.batch_size=%d", n_clips)
+            config = replace(config, train=replace(config.train, batch_size=n_clips))
+            self.x = replace(self.x, config=config)
+            self.trainer.loader.batch_size = n_clips
+            if self.x.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.folder.write_text("config.yaml", to_yaml(config))
+            self._take_up(self.folder.checkpoints.load_last())
+            self._save()
+
+    def _explain_memory(self) -> str:
+        train, x = self.x.config.train, self.x
+        return (
+            f"out of memory with train.batch_size={train.batch_size} and train.eval_batch_size="
+            f"{train.eval_batch_size} ({describe_memory(x.store, x.device)}); lower them, set "
+            "train.auto_batch=true, or keep the clips elsewhere with audio.store=pinned or stream"
+        )
+
+    def _save(self) -> None:
+        self.folder.checkpoints.save_last(self._checkpoint())
 
     def _checkpoint(self) -> dict[str, Any]:
         """Collect a checkpoint: what a resume needs, and what a stranger must know to use it."""
@@ -148,6 +198,7 @@ class _Run:
             "config": self.folder.config.read_text(encoding="utf-8"),
             "labels": list(x.manifest.labels),
             "frontend": x.frontend.state_dict(),
+            "batch_size": self.trainer.loader.batch_size,
             "split_digests": self._split_digests(),
             "train_sources": sorted(set(x.manifest.sources[x.split.train].tolist())),
             **self.trainer.state(),
@@ -171,6 +222,7 @@ class _Run:
         self.x.frontend.load_state_dict(checkpoint["frontend"])
         self.trainer.load_state(checkpoint)
         p = self.trainer.progress
+        p.step = p.step * checkpoint["batch_size"] // self.trainer.loader.batch_size
         log.info("resume    after epoch %d, step %d", p.epoch, p.step)
 
     def _evaluate(self) -> dict[str, Any]:
@@ -178,17 +230,32 @@ class _Run:
         loader, clips = self.x.loaders[self.part], self.x.split.parts[self.part]
         evaluations = {"last": self.trainer.evaluate(loader)}
         if self.trainer.progress.best_epoch:
-            best = load_checkpoint(self.folder.best)
+            best = self.folder.checkpoints.load_best()
             refuse_seen(self.x.manifest, clips, best["train_sources"])
             self.trainer.load_weights(best)
             evaluations["best"] = self.trainer.evaluate(loader)
         weights = "best" if "best" in evaluations else "last"
         for name, evaluation in evaluations.items():
             log.info("%-9s %s weights: %s", self.part, name, describe_figures(evaluation.figures()))
+        self._save_weights(weights)
         summary = self._summarise(evaluations, weights)
         self._write_results(evaluations[weights], summary)
         log.info("finished  %s", self.folder.path)
         return summary
+
+    def _save_weights(self, weights: str) -> None:
+        """Write the weights that were evaluated in a format that can hold nothing else."""
+        x = self.x
+        save_weights(
+            self.folder.path / "model.safetensors",
+            self.trainer.averaged_model.state_dict(),
+            {
+                "audioml": audioml.__version__,
+                "labels": json.dumps(list(x.manifest.labels)),
+                "config": to_yaml(x.config),
+                "weights": weights,
+            },
+        )
 
     def _summarise(self, evaluations: dict[str, Evaluation], weights: str) -> dict[str, Any]:
         x, p = self.x, self.trainer.progress
@@ -211,6 +278,7 @@ class _Run:
             "seed": x.config.train.seed,
             "epochs": p.epoch,
             "best_epoch": p.best_epoch or None,
+            "n_bad_steps": p.n_bad_steps,
             "clips_per_s": p.epoch * len(x.split.train) / p.train_s,
             "times_real_time": p.epoch
             * len(x.split.train)

@@ -11,18 +11,17 @@ from contextlib import contextmanager
 from datetime import datetime
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import IO, Any, Self, cast
-from zipfile import is_zipfile
+from typing import Any, Self
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
 import audioml
+from audioml.atomic import replacing
+from audioml.checkpoints import Checkpoints
 from audioml.config import RunConfig, to_yaml
-
-CHECKPOINT_VERSION = 1
 
 log = logging.getLogger("audioml")
 
@@ -65,7 +64,7 @@ class Folder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file of the folder."""
-        with _replacing(self.path / name) as file:
+        with replacing(self.path / name) as file:
             file.write(text.encode())
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
@@ -78,7 +77,7 @@ class Folder:
 
     def write_figure(self, name: str, figure: Figure) -> None:
         """Write a figure to ``plots/``."""
-        with _replacing(self.path / "plots" / name) as file:
+        with replacing(self.path / "plots" / name) as file:
             figure.savefig(file, format="png", dpi=110)
 
 
@@ -91,24 +90,46 @@ class RunFolder(Folder):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.last = path / "checkpoints" / "last.pt"
-        self.best = path / "checkpoints" / "best.pt"
-        (path / "checkpoints").mkdir(exist_ok=True)
+        self.checkpoints = Checkpoints(path / "checkpoints")
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open the folder of a run that is to go on.
 
         Raises:
-            RunError: If it is not a run folder, or has no checkpoint.
+            RunError: If it is not a run folder.
         """
-        for file in (path / "config.yaml", path / "checkpoints" / "last.pt"):
-            if not file.is_file():
-                raise RunError(
-                    f"{path}: no {file.relative_to(path)} in it, so there is nothing to resume; "
-                    "give the folder of a run"
-                )
+        if not cls.is_begun(path):
+            raise RunError(
+                f"{path}: no config.yaml and checkpoints/ in it, so there is nothing to resume; "
+                "give the folder of a run"
+            )
         return cls(path)
+
+    @staticmethod
+    def is_begun(path: Path) -> bool:
+        """Whether a folder is that of a run, so that it can go on, if only from its beginning."""
+        return (path / "config.yaml").is_file() and (path / "checkpoints").is_dir()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only process that writes to the folder; the system frees the lock of a dead one.
+
+        Raises:
+            RunError: If another process does.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise RunError(
+                f"{self.path}: another process is at work in it; wait for it, stop it, or choose "
+                "another run.dir"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def write_start(self, config: RunConfig, split: pd.DataFrame) -> None:
         """Keep what the run depends on: configuration, environment and split."""
@@ -140,36 +161,6 @@ def log_to_file() -> Iterator[Callable[[Path], None]]:
         if lines.target is not None:
             lines.target.close()
         lines.close()
-
-
-def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint to a temporary file, flush it to the disk and rename it into place."""
-    with _replacing(path) as file:
-        torch.save({"version": CHECKPOINT_VERSION, **state}, file)
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to the CPU; nothing in the file is executed.
-
-    Raises:
-        RunError: If the file is missing, damaged or holds anything but plain data and tensors.
-    """
-    if not path.is_file():
-        raise RunError(f"{path}: no such checkpoint")
-    if not is_zipfile(path):
-        raise RunError(f"{path}: not a readable checkpoint (cut short, or another kind of file)")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, EOFError, RuntimeError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise RunError(f"{path}: not a readable checkpoint ({reason})") from error
-    version = state.get("version") if isinstance(state, dict) else None
-    if version != CHECKPOINT_VERSION:
-        raise RunError(
-            f"{path}: not a checkpoint of this version of audioml; expected format "
-            f"{CHECKPOINT_VERSION}, found {version}"
-        )
-    return cast(dict[str, Any], state)
 
 
 def describe_environment() -> dict[str, Any]:
@@ -225,27 +216,6 @@ def _make_unused(path: Path) -> Path:
             return candidate
         except FileExistsError:
             candidate, number = path.with_name(f"{path.name}_{number}"), number + 1
-
-
-class _replacing:  # noqa: N801 - used as a function
-    """Open a temporary file beside ``path``; on success flush it and put it in ``path``'s place."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._temporary = path, path.with_name(f".{path.name}.part")
-
-    def __enter__(self) -> IO[bytes]:
-        self._file = self._temporary.open("wb")
-        return self._file
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        with self._file:
-            if kind is None:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        if kind is None:
-            self._temporary.replace(self._path)
-        else:
-            self._temporary.unlink()
 
 
 def _without_nan(content: Any) -> Any:

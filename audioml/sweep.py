@@ -14,12 +14,12 @@ import pandas as pd
 import torch
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from audioml.config import ConfigError, OutputConfig, RunConfig, flatten, load_config, to_yaml
+from audioml.config import ConfigError, RunConfig, flatten, load_config, to_yaml
 from audioml.datasets import load_manifest
 from audioml.experiment import run_experiment
 from audioml.markdown import markdown_table
 from audioml.preparation import choose_device
-from audioml.runs import Folder, RunError, describe_commit
+from audioml.runs import Folder, RunError, RunFolder, describe_commit
 from audioml.search_space import (
     DEFAULT_OVER,
     assignments,
@@ -29,9 +29,10 @@ from audioml.search_space import (
     read_space,
 )
 from audioml.splits import make_split
+from audioml.step_guard import TrainingError
 from audioml.study import Study
 from audioml.sweep_plots import plot_sweep
-from audioml.training import Interrupted, TrainingError
+from audioml.training import Interrupted
 
 log = logging.getLogger("audioml")
 
@@ -199,11 +200,12 @@ class _Sweep:
     def _configure(self, trial: Trial) -> RunConfig:
         """Make the configuration of a trial; one with a checkpoint is resumed."""
         path = self._path(trial.number)
-        if (path / "checkpoints" / "last.pt").is_file():
+        if RunFolder.is_begun(path):
             return replace(self.base, resume=str(path))
         if path.exists():  # cut off before anything was trained
             shutil.rmtree(path)
-        return replace(self._override(trial.params), run=OutputConfig(dir=str(path)))
+        config = self._override(trial.params)
+        return replace(config, run=replace(config.run, dir=str(path)))
 
     def _override(self, values: dict[str, Any]) -> RunConfig:
         return load_config(overrides=assignments(values), base=self.base)

@@ -17,21 +17,18 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from audioml.config import FinetuneConfig, OptimConfig, TrainConfig
+from audioml.config import FinetuneConfig, OptimConfig, OutputConfig, TrainConfig
 from audioml.evaluation import Evaluation, evaluate
 from audioml.finetuning import parameter_groups, set_learning
 from audioml.loader import Batch, Loader
 from audioml.models import Network
 from audioml.precision import autocast
 from audioml.rng import Stream, random_words
+from audioml.step_guard import StepGuard, TrainingError
 
 log = logging.getLogger("audioml")
 
 _SHOWN_EVERY_S = 2.0  # the throughput, while an epoch is running
-
-
-class TrainingError(RuntimeError):
-    """Training that can't go on; the message says where and what to change."""
 
 
 class Interrupted(RuntimeError):  # noqa: N818 - not an error
@@ -47,10 +44,12 @@ class Progress:
         step: Steps finished of the epoch that is running.
         loss_sum: Sum of the losses of that epoch's clips so far.
         n_right: Clips of that epoch classified right so far.
+        n_clips: Clips of that epoch in steps that were taken so far.
         epoch_s: Time spent training in that epoch so far [s].
         epoch_wait_s: Time of it spent waiting for data [s].
         train_s: Time spent training in the finished epochs [s].
         wait_s: Time of it spent waiting for data [s].
+        n_bad_steps: Steps that were not taken, for a loss or gradient that is not finite.
         best_epoch: Epoch of the best validation score; 0 for none.
         best_score: Validation accuracy and negative loss of that epoch.
         history: A row of figures an epoch.
@@ -60,10 +59,12 @@ class Progress:
     step: int = 0
     loss_sum: float = 0.0
     n_right: float = 0.0
+    n_clips: float = 0.0
     epoch_s: float = 0.0
     epoch_wait_s: float = 0.0
     train_s: float = 0.0
     wait_s: float = 0.0
+    n_bad_steps: int = 0
     best_epoch: int = 0
     best_score: tuple[float, float] = (-math.inf, -math.inf)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -116,7 +117,10 @@ class Trainer:
         optim: Optimizer and schedule.
         train: Epochs, precision, patience.
         finetune: Which of the model's stages learn when, and how fast.
+        output: How often the state is to be saved within an epoch.
+        clip_names: What to call the clips, by their index, where one has to be named.
         on_epoch: Called after every epoch, with the epoch's figures and whether it is the best.
+        on_save: Called when the state is to be saved within an epoch.
         on_progress: Called every few seconds with the number of steps done and the throughput.
     """
 
@@ -129,12 +133,16 @@ class Trainer:
         optim: OptimConfig,
         train: TrainConfig,
         finetune: FinetuneConfig | None = None,
+        output: OutputConfig | None = None,
+        clip_names: Callable[[int], str] = str,
         on_epoch: Callable[[dict[str, float], bool], None],
+        on_save: Callable[[], None] = lambda: None,
         on_progress: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
     ) -> None:
         self.loader, self.val_loader = loader, val_loader
         self.optim, self.train, self.finetune = optim, train, finetune or FinetuneConfig()
-        self.on_epoch, self.on_progress = on_epoch, on_progress
+        self.output = output or OutputConfig()
+        self.on_epoch, self.on_save, self.on_progress = on_epoch, on_save, on_progress
         self.device = loader.device
         memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
         self.model = model.to(memory_format=memory_format)
@@ -147,7 +155,9 @@ class Trainer:
         groups = parameter_groups(
             model, weight_decay=optim.weight_decay, lr_decay=self.finetune.lr_decay
         )
-        self.optimizer = torch.optim.AdamW(groups, lr=optim.lr, fused=self.device.type == "cuda")
+        # Fused, because such an optimizer can be told on the device to leave a step out.
+        self.optimizer = torch.optim.AdamW(groups, lr=optim.lr, fused=True)
+        self.guard = StepGuard(model, self.optimizer, clip_names, policy=train.on_bad_step)
         self.progress = Progress()
         self._stop_requested = False
 
@@ -170,7 +180,7 @@ class Trainer:
         Raises:
             Interrupted: On the first Ctrl-C or SIGTERM, after the step that is running; the
                 trainer's state is whole and can be saved. A second Ctrl-C stops at once.
-            TrainingError: If the loss is no longer finite.
+            TrainingError: If a loss or gradient is not finite.
         """
         n_clips = len(self.loader.clip_index)
         bar = tqdm(
@@ -187,10 +197,13 @@ class Trainer:
                 self._finish_epoch()
 
     def _train_epoch(self, bar: "tqdm[Any]") -> None:
-        """Run the epoch's remaining steps; sums stay on the device until its end."""
-        p, begin, n_clips = self.progress, time.perf_counter(), 0
-        shown = begin
-        sums = torch.tensor([p.loss_sum, p.n_right], dtype=torch.float64, device=self.device)
+        """Run the epoch's remaining steps; sums stay on the device until they are needed."""
+        p, n_clips = self.progress, 0
+        begin = shown = saved = time.perf_counter()
+        before = (p.epoch_s - begin, p.epoch_wait_s)
+        sums = torch.tensor(
+            [p.loss_sum, p.n_right, p.n_clips], dtype=torch.float64, device=self.device
+        )
         set_learning(self.model, p.epoch, self.finetune)
         # Dropout draws from a generator seeded by (seed, epoch, step): a resume needs no state.
         steps = torch.arange(len(self.loader))
@@ -201,22 +214,44 @@ class Trainer:
             p.step += 1
             n_clips += len(batch.clip_index)
             bar.update(len(batch.clip_index))
-            if time.perf_counter() - shown > _SHOWN_EVERY_S:
-                shown = time.perf_counter()
-                wait_s = self.loader.wait_s(is_over=False)
-                self._show_throughput(bar, n_clips, shown - begin, wait_s)
+            now = time.perf_counter()
+            if now - shown > _SHOWN_EVERY_S:
+                shown = now
+                self._check_steps()
+                self._show_throughput(bar, n_clips, now - begin, self.loader.wait_s(is_over=False))
             if self._stop_requested:
                 break
-        p.loss_sum, p.n_right = sums.tolist()
-        p.epoch_s += time.perf_counter() - begin
-        p.epoch_wait_s += self.loader.wait_s()
-        if not math.isfinite(p.loss_sum):
-            raise TrainingError(
-                f"the loss became {p.loss_sum} in epoch {p.epoch + 1}; lower optim.lr or "
-                "optim.grad_clip; checkpoints/last.pt holds the epoch before"
-            )
+            if self._is_save_due(now - saved):
+                saved = now
+                self._settle(sums, before)
+                self.on_save()
+        self._settle(sums, before)
         if self._stop_requested:
             raise Interrupted(f"stopped in epoch {p.epoch + 1} after step {p.step}")
+
+    def _is_save_due(self, since_s: float) -> bool:
+        every_steps, every_min = self.output.save_every_steps, self.output.save_every_min
+        is_due = every_steps and self.progress.step % every_steps == 0
+        is_late = every_min and since_s > 60.0 * every_min
+        is_over = self.progress.step == len(self.loader)  # then it is saved anyway
+        return bool((is_due or is_late) and not is_over)
+
+    def _settle(self, sums: Tensor, before: tuple[float, float]) -> None:
+        """Bring ``progress`` up to the last step, so that it can be saved.
+
+        Args:
+            sums: Losses, clips classified right and clips of the epoch so far [3].
+            before: What to add to the clock for the epoch's time, and to the loader's wait.
+        """
+        self._check_steps()
+        p = self.progress
+        p.loss_sum, p.n_right, p.n_clips = sums.tolist()
+        p.epoch_s = before[0] + time.perf_counter()
+        p.epoch_wait_s = before[1] + self.loader.wait_s()
+
+    def _check_steps(self) -> None:
+        """Learn from the device which steps were not taken."""
+        self.progress.n_bad_steps += self.guard.check()
 
     def _show_throughput(
         self, bar: "tqdm[Any]", n_clips: int, elapsed_s: float, wait_s: float
@@ -238,13 +273,15 @@ class Trainer:
         """Do one optimizer step.
 
         Returns:
-            Sum of the clips' losses and number of clips classified right [2], on the device.
+            Sum of the clips' losses, number of clips classified right, number of clips [3], on the
+            device; zeros if the step was not taken.
         """
         p = self.progress
         step = p.epoch * len(self.loader) + p.step
         lr = self._lr(step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_share"]
+        self.guard.remember()
         with self.autocast():
             logits = self._forward(batch.input)
         loss = F.cross_entropy(
@@ -252,16 +289,19 @@ class Trainer:
         )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if self.optim.grad_clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.grad_clip)
+        most = self.optim.grad_clip or math.inf
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), most)
+        is_bad = self.guard.judge(loss.detach(), norm, (p.epoch, p.step), batch.clip_index)
         self.optimizer.step()
+        self.guard.restore(is_bad)
         if self.ema is not None:
             decay = averaging_decay(step, self.optim.ema_decay)
             self.ema.multi_avg_fn = get_ema_multi_avg_fn(decay)
             self.ema.update_parameters(self.model)
         with torch.no_grad():
             n_right = (logits.argmax(1) == batch.target.argmax(1)).sum()
-            return torch.stack((loss * len(logits), n_right)).double()
+            sums = torch.stack((loss * len(logits), n_right, torch.full_like(loss, len(logits))))
+            return sums.double().masked_fill_(is_bad, 0.0)
 
     def _lr(self, step: int) -> float:
         n_steps = self.train.epochs * len(self.loader)
@@ -272,10 +312,12 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Validate, keep the figures and report them."""
         p, n_clips = self.progress, len(self.loader.clip_index)
+        if not p.n_clips:
+            raise TrainingError(f"epoch {p.epoch + 1}: no step had a finite loss; lower optim.lr")
         row = {
             "epoch": p.epoch + 1,
-            "train_loss": p.loss_sum / n_clips,
-            "train_accuracy": p.n_right / n_clips,
+            "train_loss": p.loss_sum / p.n_clips,
+            "train_accuracy": p.n_right / p.n_clips,
             "lr": self.optimizer.param_groups[0]["lr"],
         }
         is_best = False
@@ -288,7 +330,7 @@ class Trainer:
         row |= self._throughput(n_clips, p.epoch_s, p.epoch_wait_s)
         p.train_s, p.wait_s = p.train_s + p.epoch_s, p.wait_s + p.epoch_wait_s
         p.epoch, p.step = p.epoch + 1, 0
-        p.loss_sum = p.n_right = p.epoch_s = p.epoch_wait_s = 0.0
+        p.loss_sum = p.n_right = p.n_clips = p.epoch_s = p.epoch_wait_s = 0.0
         p.history.append(row)
         self.on_epoch(row, is_best)
 

@@ -1,3 +1,4 @@
+import copy
 import itertools
 import math
 import os
@@ -8,14 +9,14 @@ import torch
 from torch import nn
 
 from audioml import training
-from audioml.config import FinetuneConfig, OptimConfig, TrainConfig
+from audioml.config import FinetuneConfig, OptimConfig, OutputConfig, TrainConfig
 from audioml.loader import Batch
 from audioml.models import Network
 from audioml.rng import Stream, random_words
+from audioml.step_guard import TrainingError
 from audioml.training import (
     Interrupted,
     Trainer,
-    TrainingError,
     averaging_decay,
     lr_factor,
 )
@@ -28,7 +29,7 @@ class Toy:
 
     n_crops = 1
 
-    def __init__(self, n_batches=5, bad=False):
+    def __init__(self, n_batches=5, bad=()):
         self.device, self.batch_size, self.clip_s = torch.device("cpu"), 4, 5.0
         self.clip_index = torch.arange(4 * n_batches)
         self.n_batches, self.bad = n_batches, bad
@@ -42,7 +43,7 @@ class Toy:
             log_mel = torch.randn(4, 1, 8, 8, generator=g)
             target = torch.eye(N_CLASSES)[torch.arange(4) % N_CLASSES]
             log_mel[:, 0, 0] += 3 * target.argmax(1)[:, None]
-            if self.bad:
+            if (epoch, step) in self.bad:
                 log_mel[0] = math.nan
             yield Batch(log_mel, target, self.clip_index[4 * step : 4 * step + 4])
 
@@ -74,8 +75,11 @@ def make_trainer(
     val=False,
     patience=0,
     on_epoch=lambda row, is_best: None,
-    bad=False,
+    bad=(),
     finetune=None,
+    output=None,
+    on_bad_step="stop",
+    on_save=lambda: None,
     **optim,
 ):
     return Trainer(
@@ -83,9 +87,12 @@ def make_trainer(
         loader=Toy(bad=bad),
         val_loader=Toy(2) if val else None,
         optim=OptimConfig(**{"lr": 0.01, **optim}),
-        train=TrainConfig(epochs=epochs, patience=patience, amp="fp32"),
+        train=TrainConfig(epochs=epochs, patience=patience, amp="fp32", on_bad_step=on_bad_step),
         finetune=finetune,
+        output=output,
+        clip_names="clip-{}.wav".format,
         on_epoch=on_epoch,
+        on_save=on_save,
     )
 
 
@@ -231,9 +238,90 @@ def test_without_validation_nothing_is_selected():
     assert trainer.progress.best_epoch == 0
 
 
-def test_a_loss_that_is_not_finite_stops():
-    with pytest.raises(TrainingError, match=r"loss became nan in epoch 1; lower optim\.lr"):
-        make_trainer(bad=True).fit()
+def test_a_loss_that_is_not_finite_stops_before_the_step():
+    stopped, whole = make_trainer(bad={(1, 3)}), make_trainer()
+    with pytest.raises(
+        TrainingError, match=r"epoch 2, step 4: the loss is nan, with the clips c"
+    ):
+        stopped.fit()
+    count, step = itertools.count(), whole._train_step
+
+    def stopping_step(batch):
+        if next(count) == 8:
+            raise StoppedError
+        return step(batch)
+
+    whole._train_step = stopping_step
+    with pytest.raises(StoppedError):
+        whole.fit()
+    for ours, theirs in zip(stopped.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_huge_learning_rate_stops_and_names_step_and_clips():
+    with pytest.raises(TrainingError, match=r"\A[^\n]*clip-\d+\.wav[^\n]*Lower optim\.lr[^\n]*\Z"):
+        make_trainer(epochs=30, lr=1e3, grad_clip=0.0, warmup_share=0.0, weight_decay=1e5).fit()
+
+
+def test_a_gradient_that_is_not_finite_is_told_from_a_loss(monkeypatch):
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(math.inf))
+    with pytest.raises(TrainingError, match=r"step 1: the gradient's norm is inf, with the clips"):
+        make_trainer().fit()
+
+
+def test_a_skipped_step_changes_nothing_and_is_counted(caplog):
+    bad = {(0, 0), (1, 3), (1, 4)}
+    trainer = make_trainer(bad=bad, on_bad_step="skip")
+    count, step = itertools.count(), trainer._train_step
+
+    def noted_step(batch):
+        before = weights(trainer)
+        sums = step(batch)
+        is_bad = divmod(next(count), 5) in bad
+        assert torch.equal(weights(trainer), before) == is_bad
+        assert bool(sums[2] == 0) == is_bad
+        return sums
+
+    trainer._train_step = noted_step
+    trainer.fit()
+    assert trainer.progress.n_bad_steps == 3
+    assert "epoch 2, step 4: the loss is nan, with the clips clip-12.wav" in caplog.text
+    assert all(math.isfinite(row["train_loss"]) for row in trainer.progress.history)
+
+
+def test_an_epoch_without_a_good_step_stops():
+    with pytest.raises(TrainingError, match="epoch 1: no step had a finite loss"):
+        make_trainer(bad={(0, step) for step in range(5)}, on_bad_step="skip").fit()
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (OutputConfig(save_every_steps=2, save_every_min=0), [2, 4]),
+        (OutputConfig(save_every_steps=5, save_every_min=0), []),
+        (OutputConfig(save_every_min=1e-9), [1, 2, 3, 4]),
+        (OutputConfig(), []),
+    ],
+)
+def test_within_an_epoch_it_is_saved_as_often_as_asked(output, expected):
+    """And a trainer that goes on from there ends in the same weights and figures."""
+    saved = []
+    whole = make_trainer(
+        epochs=2,
+        output=output,
+        ema_decay=0.9,
+        on_save=lambda: saved.append(copy.deepcopy(whole.state())),
+    )
+    whole.fit()
+    assert [state["progress"]["step"] for state in saved] == 2 * expected
+    for state in saved:
+        resumed = make_trainer(epochs=2, ema_decay=0.9)
+        resumed.load_state(state)
+        resumed.fit()
+        assert torch.equal(weights(resumed), weights(whole))
+        for ours, theirs in zip(resumed.progress.history, whole.progress.history, strict=True):
+            assert ours["train_loss"] == theirs["train_loss"]
+            assert ours["train_accuracy"] == theirs["train_accuracy"]
 
 
 def test_averaged_weights_worked_step_by_step():
@@ -306,9 +394,10 @@ def test_label_smoothing_equals_torchs():
     expected = nn.functional.cross_entropy(
         trainer.model(batch.input), batch.target, label_smoothing=0.2
     )
-    total, n_right = trainer._train_step(batch).tolist()
+    total, n_right, n_clips = trainer._train_step(batch).tolist()
     assert total == pytest.approx(4 * expected.item(), rel=1e-6)
     assert n_right in range(5)
+    assert n_clips == 4
 
 
 def test_cosine_equals_torchs_schedule_after_a_linear_warm_up():

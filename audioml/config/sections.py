@@ -243,6 +243,9 @@ class TrainConfig:
     channels_last: bool = True
     compile: bool = False
     patience: int = 0
+    on_bad_step: Literal["stop", "skip"] = "stop"
+    auto_batch: bool = False
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         check("train.epochs", self.epochs, 1)
@@ -254,9 +257,15 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputConfig:
-    """Where a run is kept."""
+    """Where a run is kept, and how often it is saved within an epoch."""
 
     dir: str | None = None
+    save_every_steps: int = 0
+    save_every_min: float = 10.0
+
+    def __post_init__(self) -> None:
+        check("run.save_every_steps", self.save_every_steps, 0)
+        check("run.save_every_min", self.save_every_min, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

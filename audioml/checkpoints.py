@@ -1,0 +1,182 @@
+"""A run's checkpoints: written so that a whole one is always there, read without trust.
+
+A checkpoint is written beside the one it replaces, flushed, and renamed; the one before it is kept
+as ``previous.pt``. Last of all its SHA-256 goes into ``manifest.json``, in the same manner. So
+whatever is cut short, by a kill, a full disk or a power cut, one whole checkpoint is listed. What
+is not listed, or not as listed, is not used.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from io import BufferedRandom
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, cast
+from zipfile import is_zipfile
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from audioml.atomic import replacing
+
+CHECKPOINT_VERSION = 1
+
+log = logging.getLogger("audioml")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that can't be used; the message names it and the remedy."""
+
+
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Args:
+        path: Their folder; it is made if it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._manifest = path / "manifest.json"
+        path.mkdir(exist_ok=True)
+
+    @property
+    def last(self) -> Path:
+        """The newest."""
+        return self.path / "last.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The one before the newest."""
+        return self.path / "previous.pt"
+
+    @property
+    def best(self) -> Path:
+        """That of the best epoch, if validation chose one."""
+        return self.path / "best.pt"
+
+    @property
+    def are_there(self) -> bool:
+        """Whether there is anything to go on from."""
+        return self.last.exists() or self.previous.exists()
+
+    def save_last(self, state: Mapping[str, Any]) -> None:
+        """Make ``state`` the newest checkpoint; the newest so far becomes the previous one."""
+        with replacing(self.last) as file:
+            digest = _write(state, file)
+            if self.last.exists():
+                self.last.replace(self.previous)
+        self._list({"last.pt": digest})
+
+    def save_best(self, state: Mapping[str, Any]) -> None:
+        """Make ``state`` the checkpoint of the best epoch."""
+        with replacing(self.best) as file:
+            digest = _write(state, file)
+        self._list({"best.pt": digest})
+
+    def load_last(self) -> dict[str, Any]:
+        """Read the newest checkpoint that is whole; what is newer is reported and set aside.
+
+        Raises:
+            CheckpointError: If none is.
+        """
+        reasons = []
+        for path in (self.last, self.previous):
+            try:
+                state = self._load(path)
+            except CheckpointError as error:
+                reasons.append(str(error))
+                continue
+            for reason in reasons:
+                log.warning("damaged   %s; going on from %s", reason, path.name)
+            if reasons and self.last.exists():  # else the next one would put it in path's place
+                self.last.replace(self.path / "last.damaged.pt")
+            return state
+        raise CheckpointError("; ".join(reasons) + "; start a new run")
+
+    def load_best(self) -> dict[str, Any]:
+        """Read the checkpoint of the best epoch.
+
+        Raises:
+            CheckpointError: If it is not there or not whole.
+        """
+        return self._load(self.best)
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        listed = self._read_manifest()
+        if listed is not None and path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest not in listed.values():
+                raise CheckpointError(f"{path}: its SHA-256 is not in {self._manifest.name}")
+        return load_checkpoint(path)
+
+    def _read_manifest(self) -> dict[str, str] | None:
+        """Read the SHA-256 of each checkpoint; None if there is no list."""
+        try:
+            listed = json.loads(self._manifest.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            log.warning("damaged   %s: not JSON; going on without it", self._manifest)
+            return None
+        return cast(dict[str, str], listed)
+
+    def _list(self, digests: dict[str, str]) -> None:
+        """Add to the manifest; a checkpoint that is replaced becomes the previous one."""
+        listed = self._read_manifest() or {}
+        if "last.pt" in digests and "last.pt" in listed:
+            listed["previous.pt"] = listed["last.pt"]
+        with replacing(self._manifest) as file:
+            file.write((json.dumps(listed | digests, indent=2) + "\n").encode())
+
+
+def _write(state: Mapping[str, Any], file: BufferedRandom) -> str:
+    """Write a checkpoint to an empty file, and to the disk: another one may go only after that.
+
+    Returns:
+        Its SHA-256.
+    """
+    torch.save({"version": CHECKPOINT_VERSION, **state}, file)
+    file.flush()
+    os.fsync(file.fileno())
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint to the CPU; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or holds anything but plain data and
+            tensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    if not is_zipfile(path):
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint (cut short, or another kind of file)"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, EOFError, RuntimeError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error
+    version = state.get("version") if isinstance(state, dict) else None
+    if version != CHECKPOINT_VERSION:
+        raise CheckpointError(
+            f"{path}: not a checkpoint of this version of audioml; expected format "
+            f"{CHECKPOINT_VERSION}, found {version}"
+        )
+    return cast(dict[str, Any], state)
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+    """Write a model's weights alone as safetensors, with facts about them as its metadata."""
+    contiguous = {name: weight.cpu().contiguous() for name, weight in weights.items()}
+    with replacing(path) as file:
+        file.write(save(contiguous, dict(facts)))

@@ -1,0 +1,29 @@
+"""What to say, and do, when memory runs out."""
+
+import torch
+
+from audioml.store import ClipStore
+
+_SIGNS = (  # of errors that libraries raise as plain RuntimeErrors
+    "CUFFT_ALLOC_FAILED",
+    "CUFFT_INTERNAL_ERROR",  # what cuFFT says where it gets no work area
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator: can't allocate memory",
+)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory ran out, the GPU's or the CPU's."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in text for sign in _SIGNS)
+
+
+def describe_memory(store: ClipStore, device: torch.device) -> str:
+    """Say what takes the memory."""
+    clips = f"the store: {store.describe()}"
+    if device.type != "cuda":
+        return clips
+    free, total = (size / 2**30 for size in torch.cuda.mem_get_info(device))
+    kept = torch.cuda.max_memory_allocated(device) / 2**30
+    return f"{free:.1f} of {total:.1f} GiB free, at most {kept:.1f} GiB taken by this run; {clips}"

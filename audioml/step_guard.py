@@ -1,0 +1,126 @@
+"""Steps with a loss or gradient that is not finite: they are not taken, and named."""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger("audioml")
+
+OnBadStep = Literal["stop", "skip"]
+
+_N_NAMED = 8  # clips
+
+
+class TrainingError(RuntimeError):
+    """Training that can't go on; the message says where and what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step whose numbers the host has not read yet; ``numbers`` are its loss and norm [2]."""
+
+    epoch: int
+    step: int
+    numbers: Tensor
+    clip_index: Tensor
+
+
+class StepGuard:
+    """Keeps steps with a loss or gradient that is not finite from changing the model.
+
+    Nothing waits for the device: the fused optimizer reads there whether to leave the step out, and
+    the host learns of it when it asks.
+
+    Args:
+        model: What is trained.
+        optimizer: A fused one.
+        clip_names: What to call the clips, by their index.
+        policy: Whether such a step stops the training, or is skipped and counted.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        clip_names: Callable[[int], str],
+        policy: OnBadStep,
+    ) -> None:
+        self._model, self._optimizer = model, optimizer
+        self._clip_names, self._policy = clip_names, policy
+        self._unread: list[_Step] = []
+        self._buffers: list[Tensor] = []
+
+    def remember(self) -> None:
+        """Keep batch norm's statistics, which change before it is known whether they should."""
+        if self._policy == "skip":
+            self._buffers = [buffer.clone() for buffer in self._model.buffers()]
+
+    def judge(
+        self, loss: Tensor, norm: Tensor, place: tuple[int, int], clip_index: Tensor
+    ) -> Tensor:
+        """Tell the optimizer, before its step, whether to leave it out.
+
+        Args:
+            loss: The batch's loss [].
+            norm: The gradient's norm [].
+            place: Epoch and step, from 0.
+            clip_index: The batch's clips [batch].
+
+        Returns:
+            Whether the step is left out [], on the device.
+
+        Raises:
+            TrainingError: On a CPU, where nothing has to be waited for, under policy "stop".
+        """
+        numbers = torch.stack((loss.float(), norm.float()))
+        is_bad = ~numbers.isfinite().all()
+        self._optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]
+        self._unread.append(_Step(*place, numbers, clip_index))
+        if loss.device.type == "cpu" and self._policy == "stop":
+            self.check()
+        return is_bad
+
+    def restore(self, is_bad: Tensor) -> None:
+        """Take back what a step that was left out did to the statistics."""
+        for buffer, before in zip(self._model.buffers(), self._buffers, strict=False):
+            buffer.copy_(torch.where(is_bad, before, buffer))
+
+    def check(self) -> int:
+        """Read which of the latest steps were left out.
+
+        Returns:
+            How many.
+
+        Raises:
+            TrainingError: If there are any, under policy "stop".
+        """
+        steps, self._unread = self._unread, []
+        numbers = torch.stack([step.numbers for step in steps]).tolist() if steps else []
+        bad = [(s, pair) for s, pair in zip(steps, numbers, strict=True) if not _are_finite(pair)]
+        if not bad:
+            return 0
+        text = self._describe(*bad[0])
+        if self._policy == "stop":
+            raise TrainingError(
+                f"{text}; the step was not taken, and the last checkpoint is from before it. Lower "
+                "optim.lr or optim.grad_clip, or set train.on_bad_step=skip"
+            )
+        log.warning("skipped   %s%s", text, f" (and {len(bad) - 1} more)" if len(bad) > 1 else "")
+        return len(bad)
+
+    def _describe(self, step: _Step, numbers: list[float]) -> str:
+        loss, norm = numbers
+        what = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
+        clips = step.clip_index.tolist()
+        names = ", ".join(map(self._clip_names, clips[:_N_NAMED]))
+        more = f" and {len(clips) - _N_NAMED} more" if len(clips) > _N_NAMED else ""
+        return f"epoch {step.epoch + 1}, step {step.step + 1}: {what}, with the clips {names}{more}"
+
+
+def _are_finite(numbers: list[float]) -> bool:
+    return all(map(math.isfinite, numbers))

@@ -1,0 +1,232 @@
+"""Runs that are killed, stopped or starved, and end as those that were not.
+
+The 50 kills of the long version: ``python -m pytest -m slow tests/faults/test_kills.py``.
+"""
+
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from tiny import SETTINGS, make_tiny
+
+from audioml.cli import main
+from audioml.runs import RunFolder
+
+REPOSITORY = Path(__file__).parent.parent.parent
+N_KILLS = 5
+N_SAVES = 60  # of a whole run: 12 epochs of 5 steps each but the last saved, and their ends
+CHANGES = ("noise", "pitch", "stretch", "shift", "gain", "filter", "mask", "mixup")
+WHOLE = [
+    *SETTINGS,
+    "train.epochs=12",
+    "train.batch_size=6",
+    "optim.ema_decay=0.9",
+    "optim.lr=0.01",
+    "run.save_every_steps=1",
+    "run.dir=run",
+    *(f"augment.{name}.probability=1" for name in CHANGES),
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return make_tiny(tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    """The folder of a run that nothing happened to."""
+    place = tmp_path_factory.mktemp("whole")
+    assert start(place, tiny).wait(timeout=120) == 0
+    return place / "run"
+
+
+def start(place, tiny, **options):
+    """Start the run in ``place``, or go on with what is in it; ``run.dir`` is relative to it."""
+    place.mkdir(exist_ok=True)
+    go_on = RunFolder.is_begun(place / "run")
+    settings = ["resume=run"] if go_on else [*WHOLE, f"data.root={tiny}"]
+    return subprocess.Popen(
+        [sys.executable, REPOSITORY / "train.py", *settings],
+        cwd=place,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        **options,
+    )
+
+
+def wait_for_saves(process, folder, n_saves):
+    """Wait until a running process has saved so often; False if it ended before."""
+    manifest, seen = folder / "checkpoints" / "manifest.json", None
+    while process.poll() is None:
+        at = manifest.stat().st_mtime_ns if manifest.exists() else None
+        if at != seen:
+            n_saves, seen = n_saves - (seen is not None), at
+        if n_saves <= 0:
+            return True
+        time.sleep(0.001)
+    return False
+
+
+def assert_equal_ends(folder, whole):
+    """The weights in every byte, and all figures but those of time."""
+    digests = [
+        hashlib.sha256((f / "model.safetensors").read_bytes()).hexdigest() for f in (folder, whole)
+    ]
+    assert digests[0] == digests[1]
+    ours, theirs = (
+        torch.load(f / "checkpoints" / "last.pt", weights_only=True) for f in (folder, whole)
+    )
+    for part in ("model", "ema"):
+        for key, value in theirs[part].items():
+            assert torch.equal(ours[part][key], value), (part, key)
+    for number, values in theirs["optimizer"]["state"].items():
+        for key, value in values.items():
+            assert torch.equal(ours["optimizer"]["state"][number][key], value), (number, key)
+    columns = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr"]
+    tables = [pd.read_csv(f / "metrics.csv")[columns] for f in (folder, whole)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
+)
+def test_a_run_killed_five_times_ends_in_the_same_bytes(seed, tiny, whole, tmp_path):
+    """At random moments: before the first checkpoint, in a step, in a save."""
+    g = random.Random(seed)
+    place, n_kills = tmp_path / "killed", 0
+    while n_kills < N_KILLS:
+        process = start(place, tiny)
+        n_saves = g.randint(0 if n_kills else -1, N_SAVES // (N_KILLS + 1))
+        if n_saves < 0:  # while it is being prepared, or the first checkpoint is written
+            time.sleep(g.uniform(0, 6))
+        else:
+            assert wait_for_saves(process, place / "run", n_saves)
+            time.sleep(g.uniform(0, 0.03))
+        process.kill()
+        process.communicate()
+        n_kills += 1
+    process = start(place, tiny)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    assert_equal_ends(place / "run", whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_finishes_the_step_saves_and_says_how_to_go_on(
+    number, tiny, whole, tmp_path
+):
+    process = start(tmp_path, tiny)
+    assert wait_for_saves(process, tmp_path / "run", 7)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "everything is saved. Continue with: python train.py resume=run" in error
+    assert start(tmp_path, tiny).wait(timeout=120) == 0
+    assert_equal_ends(tmp_path / "run", whole)
+
+
+def test_a_run_that_sleeps_wakes_up_and_no_other_takes_its_place(tiny, whole, tmp_path):
+    process = start(tmp_path, tiny)
+    assert wait_for_saves(process, tmp_path / "run", 3)
+    process.send_signal(signal.SIGSTOP)
+    second = start(tmp_path, tiny)
+    _, error = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert error.startswith("error: run: another process is at work in it")
+    assert process.poll() is None
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert_equal_ends(tmp_path / "run", whole)
+
+
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(tiny, whole, tmp_path):
+    place = tmp_path / "full"
+    process = start(place, tiny)
+    assert wait_for_saves(process, place / "run", 4)
+    process.kill()
+    process.communicate()
+    size = (place / "run" / "checkpoints" / "last.pt").stat().st_size
+
+    def bound_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+
+    process = start(place, tiny, preexec_fn=bound_files)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2, error
+    last_line = error.strip().splitlines()[-1]
+    assert last_line.startswith("error: [Errno 27] File too large: 'run/checkpoints/last.pt'")
+    assert start(place, tiny).wait(timeout=120) == 0
+    assert_equal_ends(place / "run", whole)
+
+
+def test_half_a_line_of_metrics_and_a_damaged_checkpoint_lose_nothing(tiny, whole, tmp_path):
+    process = start(tmp_path, tiny)
+    assert wait_for_saves(process, tmp_path / "run", 12)
+    process.kill()
+    process.communicate()
+    metrics = tmp_path / "run" / "metrics.csv"
+    metrics.write_text(metrics.read_text()[:-7])
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    last.write_bytes(last.read_bytes()[:5000])
+    process = start(tmp_path, tiny)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "last.pt: its SHA-256 is not in manifest.json; going on from previous.pt" in out
+    assert_equal_ends(tmp_path / "run", whole)
+
+
+@pytest.fixture
+def _little_memory(monkeypatch):
+    """Memory for batches of 3 clips at most, while training."""
+    from audioml.models.cnn import Cnn
+
+    forward = Cnn.forward
+
+    def bounded(self, log_mel):
+        if self.training and len(log_mel) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(self, log_mel)
+
+    monkeypatch.setattr(Cnn, "forward", bounded)
+
+
+@pytest.mark.usefixtures("_little_memory")
+def test_out_of_memory_says_what_to_change(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *WHOLE, f"data.root={tiny}"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: out of memory with train.batch_size=6")
+    assert "the store: 45 clips" in error
+    assert "train.auto_batch=true" in error
+
+
+@pytest.mark.usefixtures("_little_memory")
+def test_smaller_batches_go_on_where_the_larger_ones_ended(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *WHOLE, f"data.root={tiny}", "train.auto_batch=true"]) == 0
+    assert "going on with train.batch_size=3" in capsys.readouterr().out
+    assert "batch_size: 3" in (tmp_path / "run" / "config.yaml").read_text()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    settings = [*WHOLE, f"data.root={tiny}", "train.batch_size=3", "run.dir=small"]
+    assert main(["train", *settings]) == 0
+    losses = [pd.read_csv(tmp_path / d / "metrics.csv")["train_loss"] for d in ("run", "small")]
+    assert losses[0].tolist() == losses[1].tolist()
+
+
+def test_a_summary_counts_skipped_steps(whole):
+    assert json.loads((whole / "summary.json").read_text())["n_bad_steps"] == 0
