@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import optuna
 from filelock import FileLock, Timeout
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from audioml.runs import RunError
 from audioml.search_space import Space
@@ -62,10 +64,7 @@ class Study:
         self.lock = FileLock(path / _LOCKS / "study")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with self.lock:
-            self._storage = RDBStorage(
-                f"sqlite:///{path / 'study.db'}",
-                engine_kwargs={"connect_args": {"timeout": _WAIT_S}},
-            )
+            self._storage = _open_storage(path / "study.db")
             self._study = optuna.create_study(
                 storage=self._storage,
                 study_name="sweep",
@@ -142,6 +141,18 @@ class Study:
                 f"{self.path}: holds a sweep with {'; '.join(changes)}; give the same settings "
                 "to go on with it, or another --dir"
             )
+
+
+def _open_storage(file: Path) -> RDBStorage:
+    options = {"connect_args": {"timeout": _WAIT_S}}
+    try:
+        return RDBStorage(f"sqlite:///{file}", engine_kwargs=options)
+    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RunError(
+            f"{file}: damaged, or of another version of Optuna ({reason}); restore it, or set "
+            "another --dir"
+        ) from error
 
 
 def _refuse_foreign(path: Path) -> None:
