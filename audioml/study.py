@@ -159,11 +159,12 @@ def _refuse_foreign(path: Path) -> None:
     """Refuse a folder that holds anything but a sweep."""
     database = path / "study.db"
     if database.is_file():
-        head = database.open("rb").read(len(_SQLITE))
+        with database.open("rb") as file:
+            head = file.read(len(_SQLITE))
         is_foreign = bool(head) and head != _SQLITE
     else:
         is_foreign = path.exists() and (
-            not path.is_dir() or any(file.name != _LOCKS for file in path.iterdir())
+            not path.is_dir() or any(entry.name != _LOCKS for entry in path.iterdir())
         )
     if is_foreign:
         raise RunError(f"{path}: already there, and not the folder of a sweep; set another --dir")

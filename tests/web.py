@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -21,7 +21,10 @@ class Site:
     ranges_work: bool = True
     range_shift: int = 0
     announced: str | None = None  # as the length, in place of the true one; "" for none
+    location: str | None = None  # to go to instead
     cut_after: int | None = None
+    pause_after: int | None = None  # until ``go_on``
+    go_on: Event = field(default_factory=Event)
     silent_s: float = 0.0  # before it closes the connection
     asked_ranges: list[str | None] = field(default_factory=list)
 
@@ -41,9 +44,15 @@ class Site:
         if start:
             first = start + self.range_shift
             handler.send_header("Content-Range", f"bytes {first}-{len(self.body) - 1}/*")
+        if self.location is not None:
+            handler.send_header("Location", self.location)
         handler.end_headers()
-        handler.wfile.write(body[: self.cut_after])
-        handler.wfile.flush()
+        body = body[: self.cut_after]
+        if self.pause_after is not None:
+            handler.wfile.write(body[: self.pause_after])
+            self.go_on.wait()
+            body = body[self.pause_after :]
+        handler.wfile.write(body)
         time.sleep(self.silent_s)
 
 
@@ -67,6 +76,7 @@ def serve(body: bytes) -> Iterator[Site]:
             thread.start()
             site.url = f"http://127.0.0.1:{server.server_port}"
             yield site
+            site.go_on.set()
             server.shutdown()
             thread.join()
 
