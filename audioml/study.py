@@ -9,19 +9,18 @@ A process holds a file lock for the trial it runs, and the system frees it howev
 A trial that is running without that lock was cut off: it goes back into the queue.
 """
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import optuna
 from filelock import FileLock, Timeout
-from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from audioml.runs import RunError
 from audioml.search_space import Space
@@ -144,10 +143,19 @@ class Study:
 
 
 def _open_storage(file: Path) -> RDBStorage:
+    """Open the trials' database, made if it is not there.
+
+    Raises:
+        RunError: If it is damaged, or of a version of Optuna that this one can't read.
+    """
     options = {"connect_args": {"timeout": _WAIT_S}}
     try:
+        with closing(sqlite3.connect(file, timeout=_WAIT_S)) as database:
+            (fault,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if fault != "ok":
+            raise sqlite3.DatabaseError(fault)
         return RDBStorage(f"sqlite:///{file}", engine_kwargs=options)
-    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+    except (sqlite3.DatabaseError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise RunError(
             f"{file}: damaged, or of another version of Optuna ({reason}); restore it, or set "

@@ -53,6 +53,10 @@ def as_pickle(content, file):
     file.write_bytes(pickle.dumps(content, 2))
 
 
+def stop(*_, **__):
+    raise Interrupted("stopped")
+
+
 WAYS = (as_zip, as_legacy, as_pickle)
 
 
@@ -158,9 +162,6 @@ def test_as_the_checkpoint_of_a_fold(data, finished, tmp_path, marker, refusal):
 
 
 def test_as_the_checkpoint_of_a_trial(data, finished, tmp_path, marker, refusal, monkeypatch):
-    def stop(*_, **__):
-        raise Interrupted("stopped")
-
     folder = tmp_path / "sweep"
     words = ["sweep", *SETTINGS, f"data.root={data}", *OVER, "--dir", str(folder)]
     with monkeypatch.context() as patch:
@@ -179,6 +180,16 @@ def test_as_the_database_of_a_sweep(data, tmp_path, marker, refusal, head):
     said = refusal("sweep", *SETTINGS, f"data.root={data}", *OVER, "--dir", folder)
     assert str(folder) in said
     assert "set another --dir" in said
+
+
+def test_a_database_of_a_sweep_with_a_damaged_page(data, tmp_path, refusal, monkeypatch):
+    words = ["sweep", *SETTINGS, f"data.root={data}", *OVER, "--dir", str(tmp_path / "sweep")]
+    monkeypatch.setattr("audioml.sweep.run_experiment", stop)
+    assert main(words) == EXIT_STOPPED
+    database = tmp_path / "sweep" / "study.db"
+    content = database.read_bytes()
+    database.write_bytes(content[:4096] + bytes(8192) + content[12288:])
+    assert f"{database}: damaged, or of another version of Optuna" in refusal(*words)
 
 
 @pytest.mark.parametrize("name", ["summary.json", "predictions.csv"])
