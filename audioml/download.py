@@ -16,9 +16,7 @@ from tqdm import tqdm
 
 log = logging.getLogger("audioml")
 
-MAX_BYTES: Final = (
-    4 << 30
-)  # ESC-50's archive and the weights of large networks have less than 1 GiB
+MAX_BYTES: Final = 4 << 30  # ESC-50's archive and most weights have less than 1 GiB
 _CHUNK_BYTES: Final = 1 << 20
 _TIMEOUT_S: Final = 30
 

@@ -20,8 +20,8 @@ from audioml.datasets.manifest import DataError
 MAX_UNPACKED_BYTES: Final = 4 << 30  # ESC-50 unpacks to less than 1 GiB
 _MAX_RATIO: Final = 100  # of that to the archive; ESC-50's is below 2
 _MAX_MEMBERS: Final = 10_000  # ESC-50's archive has about 2,000
-_MAX_MEMBER_BYTES: Final = 64 << 20  # none of them has 1 MiB
-_MAX_DIRECTORY_BYTES: Final = 4 << 20  # what lists them has 0.2 MiB
+_MAX_MEMBER_BYTES: Final = 64 << 20  # a clip has 0.5 MiB
+_MAX_DIRECTORY_BYTES: Final = 4 << 20  # what lists them has about 0.2 MiB
 _HEADER_BYTES: Final = 30  # at least, before each member's content
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -65,7 +65,7 @@ class _Bounded(io.BufferedReader):
     """A file that is not read in one large piece, as zipfile reads the list of all members."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read at most ``size`` bytes, which zipfile takes from the file itself."""
+        """Read ``size`` bytes, a number that zipfile may have from the file itself."""
         if size is not None and size > _MAX_DIRECTORY_BYTES:
             raise zipfile.BadZipFile(f"it lists its members in {size:,} bytes")
         return super().read(size)

@@ -116,7 +116,7 @@ def fetch(url: str) -> Path:
     file = Path(torch.hub.get_dir(), "checkpoints", name)
     if not file.exists():
         _download(url, file, match[1])
-    if not download.has_hash(file, match[1]):
+    elif not download.has_hash(file, match[1]):
         raise ConfigError(
             f"{file}: damaged, its hash is not the one in its name; delete it, and it is "
             f"downloaded anew from {url}"
@@ -139,7 +139,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     except TensorFileError as error:
         raise ConfigError(f"{error}; set model.weights") from error
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        content = _averaged(content.get("ema")) or content["model"]
+        ema = content.get("ema")
+        content = content["model"] if ema is None else _averaged(ema)
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{file}: holds no weights; set model.weights")
     for key, value in content.items():
@@ -169,10 +170,10 @@ def _torchvision_urls(config: ModelConfig) -> dict[str, str]:
 
 
 def _averaged(ema: Any) -> dict[str, Any]:
-    """Take the weights out of a state of torch's ``AveragedModel``, if it is one."""
+    """Take the weights out of a state of torch's ``AveragedModel``; none if it is not one."""
     prefix = "module."
-    state = ema if isinstance(ema, dict) else {}
-    return {key.removeprefix(prefix): state[key] for key in state if str(key).startswith(prefix)}
+    state = ema.items() if isinstance(ema, dict) else ()
+    return {key.removeprefix(prefix): value for key, value in state if str(key).startswith(prefix)}
 
 
 def _is_plain(value: object) -> bool:

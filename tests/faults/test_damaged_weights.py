@@ -191,8 +191,19 @@ def test_tensors_of_other_shapes(file, name, shape):
 
 @pytest.mark.parametrize("ema", [torch.zeros(3), [1, 2], {3: torch.zeros(1)}, "module.", 7])
 def test_an_average_that_is_none(file, state, ema):
+    """The plain weights don't take its place: they would be other ones than the run evaluated."""
     torch.save({"model": state, "ema": ema}, file)
-    assert is_same(read_weights(file), state)
+    assert "holds no weights" in refusal(file)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int64])
+def test_positions_of_another_size_and_type(file, dtype):
+    config = ModelConfig(name="ast", weights="none")
+    model = build_model(config, n_classes=N_CLASSES, input_size=(128, 216))
+    torch.save({key: tensor.to(dtype) for key, tensor in model.state_dict().items()}, file)
+    config = ModelConfig(name="ast", weights=str(file))
+    other = build_model(config, n_classes=N_CLASSES, input_size=(64, 72))
+    assert other.embed.positions.dtype == torch.float32
 
 
 def test_other_classes(file, state):
