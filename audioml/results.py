@@ -56,12 +56,13 @@ class Results:
         try:
             summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
             predictions = pd.read_csv(path / "predictions.csv", dtype={"source": str})
-        except ValueError as error:  # what json and pandas raise of damaged files
+        except (ValueError, RecursionError) as error:  # json's and pandas's, of damaged files
+            reason = " ".join(str(error).split())
             raise RunError(
-                f"{path}: summary.json or predictions.csv is damaged: {error}"
+                f"{path}: summary.json or predictions.csv is damaged: {reason}; run it again"
             ) from error
         for name, needed, there in (
-            ("summary.json", _FIGURES, summary),
+            ("summary.json", _FIGURES, summary if isinstance(summary, dict) else ()),
             ("predictions.csv", _COLUMNS, predictions.columns),
         ):
             if lacking := sorted(needed - set(there)):

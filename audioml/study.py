@@ -9,8 +9,9 @@ A process holds a file lock for the trial it runs, and the system frees it howev
 A trial that is running without that lock was cut off: it goes back into the queue.
 """
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,7 @@ class Study:
         self.lock = FileLock(path / _LOCKS / "study")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with self.lock:
-            self._storage = RDBStorage(
-                f"sqlite:///{path / 'study.db'}",
-                engine_kwargs={"connect_args": {"timeout": _WAIT_S}},
-            )
+            self._storage = _open_storage(path / "study.db")
             self._study = optuna.create_study(
                 storage=self._storage,
                 study_name="sweep",
@@ -144,15 +142,37 @@ class Study:
             )
 
 
+def _open_storage(file: Path) -> RDBStorage:
+    """Open the trials' database, made if it is not there.
+
+    Raises:
+        RunError: If it is damaged, or of a version of Optuna that this one can't read.
+    """
+    options = {"connect_args": {"timeout": _WAIT_S}}
+    try:
+        with closing(sqlite3.connect(file, timeout=_WAIT_S)) as database:
+            (fault,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if fault != "ok":
+            raise sqlite3.DatabaseError(fault)
+        return RDBStorage(f"sqlite:///{file}", engine_kwargs=options)
+    except (sqlite3.DatabaseError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RunError(
+            f"{file}: damaged, or of another version of Optuna ({reason}); restore it, or set "
+            "another --dir"
+        ) from error
+
+
 def _refuse_foreign(path: Path) -> None:
     """Refuse a folder that holds anything but a sweep."""
     database = path / "study.db"
     if database.is_file():
-        head = database.open("rb").read(len(_SQLITE))
+        with database.open("rb") as file:
+            head = file.read(len(_SQLITE))
         is_foreign = bool(head) and head != _SQLITE
     else:
         is_foreign = path.exists() and (
-            not path.is_dir() or any(file.name != _LOCKS for file in path.iterdir())
+            not path.is_dir() or any(entry.name != _LOCKS for entry in path.iterdir())
         )
     if is_foreign:
         raise RunError(f"{path}: already there, and not the folder of a sweep; set another --dir")

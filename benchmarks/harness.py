@@ -153,7 +153,7 @@ def measure(
     results = [Result(case=case) for case in cases]
     prepared = [(r, _prepare(r, device, min_time_s, reference_db)) for r in results]
     ready = [(result, *found) for result, found in prepared if found is not None]
-    order = random.Random(seed)
+    order = random.Random(seed)  # noqa: S311 - an order that can be repeated, not a secret
     for _ in range(rounds):
         for result, workload, repeats in order.sample(ready, len(ready)):
             _sample(result, workload, repeats, device, min_time_s, quiet_cores)

@@ -101,7 +101,8 @@ def parse(
         parser.error("--device cuda: no CUDA device here")
     if options.tuned_malloc and any(name not in os.environ for name in MALLOC_SETTINGS):
         os.environ.update(dict.fromkeys(MALLOC_SETTINGS, _MALLOC_BYTES))
-        os.execv(sys.executable, [sys.executable, *sys.argv])  # read when a process starts
+        # malloc reads them when a process starts: this one again, with its own words.
+        os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
     is_cuda = options.device == "cuda"
     options.device = torch.device(options.device, 0) if is_cuda else torch.device("cpu")
     clips, batch = cuda if is_cuda else cpu

@@ -138,7 +138,7 @@ def test_esc10_without_a_row(root: Path) -> None:
         ("a/../../x.wav,2,1,rooster,True,200,A", "row 3: .* leaves the data root"),
         ("..\\x.wav,2,1,rooster,True,200,A", "row 3: .* leaves the data root"),
         ("/etc/passwd,2,1,rooster,True,200,A", "row 3: '/etc/passwd' leaves the data root"),
-        ("a\0b.wav,2,1,rooster,True,200,A", "row 3: .* leaves the data root"),
+        ("a\0b.wav,2,1,rooster,True,200,A", "line 4: a NUL character; mend the line"),
         ("C:\\x.wav,2,1,rooster,True,200,A", "row 3: .* leaves the data root"),
         ("2-200-A-1.wav,2,1,rooster,True,200,A,1,2", r"not readable as CSV.*line 4"),
     ],

@@ -74,8 +74,8 @@ def _merge(node: DictConfig, addition: Path | str) -> DictConfig:
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
         raise ConfigError(f"{source}: {key}{_first_line(error)}{_meant(error)}") from error
-    except (YAMLError, OSError) as error:
-        raise ConfigError(f"{source}: {error}") from error
+    except (YAMLError, OSError, UnicodeError, RecursionError) as error:
+        raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error
 
 
 def _unknown_key(error: ConfigKeyError) -> str:

@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from audioml.datasets.download import fetch, unpack
+from audioml.datasets.archive import unpack
 from audioml.datasets.esc50 import META, read_esc50
 from audioml.datasets.manifest import DataError, Manifest
 from audioml.datasets.synthetic import prepare_synthetic
+from audioml.download import DownloadError, fetch, one_at_a_time
 
 # Sources whose clips the official folds place in two folds, always in different classes.
 KNOWN_CROSSING_SOURCES: Final = frozenset({"131943", "134049", "209698", "234879"})
@@ -56,20 +57,25 @@ def _esc10(root: Path | None, url: str, seed: int, check_files: bool) -> Manifes
 
 
 def _ensure_esc50(root: Path | None, url: str) -> Path:
-    """Download and unpack ESC-50 unless its folder is there; the archive is kept beside it."""
+    """Download and unpack ESC-50 unless its folder is there; the archive is kept beside it.
+
+    Another process that is at it is waited for, and what it made is used.
+    """
     root = root or Path("data", "ESC-50")
     if root.exists():
         return root
     archive = root.with_name(f"{root.name}.zip")
     try:
-        fetch(url, archive)
-    except DataError as error:
+        with one_at_a_time(root):
+            if not root.exists():
+                fetch(url, archive, setting="data.url")
+                unpack(archive, root)
+    except (DownloadError, OSError) as error:
         raise DataError(
             f"{root}: no data here, and {error}. By hand: get {url} and save it as {archive}, or "
             f"unpack it so that {root / META} and {root / 'audio'}/*.wav are there, or set "
             "data.root. The built-in synthetic set needs no download: data.name=synthetic"
         ) from error
-    unpack(archive, root)
     return root
 
 

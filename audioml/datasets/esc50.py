@@ -1,5 +1,6 @@
 """ESC-50's layout: ``meta/esc50.csv`` beside a folder ``audio/``."""
 
+import io
 from pathlib import Path, PureWindowsPath
 from typing import Final
 
@@ -68,7 +69,11 @@ def find_unlisted_files(root: Path) -> list[Path]:
 def _read_metadata(file: Path) -> pd.DataFrame:
     """Read the metadata as stripped strings; the index is the row number, from 1."""
     try:
-        frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        text = file.read_text(encoding="utf-8-sig")
+        if "\0" in text:  # older pandas would end the cell there
+            line = text.partition("\0")[0].count("\n") + 1
+            raise DataError(f"{file}, line {line}: a NUL character; mend the line")
+        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except OSError as error:
         raise DataError(
             f"{file}: {error.strerror or error}; expected {META} and audio/ in the data root, "
@@ -180,7 +185,7 @@ def _find_files(file: Path, frame: pd.DataFrame, check_files: bool) -> dict[str,
 def _leaves_folder(filename: str) -> bool:
     """Whether a name is absolute, climbs or has no last part; Windows rules cover both worlds."""
     path = PureWindowsPath(filename)
-    return bool(path.anchor) or ".." in path.parts or not path.name or "\0" in filename
+    return bool(path.anchor) or ".." in path.parts or not path.name
 
 
 def _locate(folder: Path, filename: str) -> Path:

@@ -78,9 +78,14 @@ class Ast(Network):
     def adapt(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Interpolate positions that were learned for another input size."""
         own, positions = self.embed.positions, state.get(_POSITIONS)
-        if positions is None or positions.ndim != 4 or positions.shape[:2] != own.shape[:2]:
+        if (
+            positions is None
+            or positions.ndim != 4
+            or positions.shape[:2] != own.shape[:2]
+            or not positions.numel()
+        ):
             return dict(state)
-        return {**state, _POSITIONS: interpolate_positions(positions, own.shape[2:])}
+        return {**state, _POSITIONS: interpolate_positions(positions.float(), own.shape[2:])}
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Classify log-mels.

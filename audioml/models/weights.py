@@ -1,37 +1,25 @@
 """Trained weights: got, checked and put into a network; random ones never take their place."""
 
-import hashlib
 import logging
 import re
-import socket
-import struct
 from collections.abc import Iterable, Mapping
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from pickle import UnpicklingError
 from typing import Any
 from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor, nn
 
+from audioml import download
 from audioml.config import ConfigError, ModelConfig
 from audioml.models.attention import AttentionPool, Cbam
 from audioml.models.network import Network
+from audioml.tensor_files import TensorFileError, read_tensor_file
 
 log = logging.getLogger("audioml")
 
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+")  # in the file names of torchvision's weights
-_TIMEOUT_S = 30.0
-_DAMAGES = (  # what torch.load raises of damaged files
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    AssertionError,
-    struct.error,
-)
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64)
 _COUNTER = ".num_batches_tracked"  # of batch norm; torchvision's older files lack it
 
 
@@ -128,13 +116,11 @@ def fetch(url: str) -> Path:
     file = Path(torch.hub.get_dir(), "checkpoints", name)
     if not file.exists():
         _download(url, file, match[1])
-        return file
-    with file.open("rb") as content:
-        if not hashlib.file_digest(content, "sha256").hexdigest().startswith(match[1]):
-            raise ConfigError(
-                f"{file}: damaged, its hash is not the one in its name; delete it, and it is "
-                f"downloaded anew from {url}"
-            )
+    elif not download.has_hash(file, match[1]):
+        raise ConfigError(
+            f"{file}: damaged, its hash is not the one in its name; delete it, and it is "
+            f"downloaded anew from {url}"
+        )
     return file
 
 
@@ -148,34 +134,29 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     Raises:
         ConfigError: If it is damaged or another kind of file.
     """
-    content: Any = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
+    try:
+        content = read_tensor_file(file)
+    except TensorFileError as error:
+        raise ConfigError(f"{error}; set model.weights") from error
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        content = _averaged(content.get("ema") or {}) or content["model"]
+        ema = content.get("ema")
+        content = content["model"] if ema is None else _averaged(ema)
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{file}: holds no weights; set model.weights")
     for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ConfigError(f"{file}: not tensors by name ({key!r}); set model.weights")
+        if not isinstance(key, str) or not _is_plain(value):
+            raise ConfigError(f"{file}: not dense tensors by name ({key!r}); set model.weights")
     return content
 
 
-def _download(url: str, file: Path, hash_prefix: str) -> None:
-    remedy = f"download {url} elsewhere and put it at {file}, or set model.weights=FILE"
+def _download(url: str, file: Path, sha256: str) -> None:
     log.info("weights   downloading %s", url)
-    timeout_s = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_TIMEOUT_S)  # torch sets none, and waits for a silent server forever
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(file), hash_prefix)
-    except RuntimeError as error:
+        download.fetch(url, file, setting="model.weights", sha256=sha256)
+    except download.DownloadError as error:
         raise ConfigError(
-            f"{url}: what arrived is not what the name says, but a part of it or a web page "
-            f"({_first_line(error)}); run again, or {remedy}"
+            f"{error}. By hand: get {url} and put it at {file}, or set model.weights=FILE"
         ) from error
-    except (OSError, HTTPException) as error:
-        raise ConfigError(f"{url}: download failed ({_first_line(error)}); {remedy}") from error
-    finally:
-        socket.setdefaulttimeout(timeout_s)
 
 
 def _torchvision_urls(config: ModelConfig) -> dict[str, str]:
@@ -188,36 +169,22 @@ def _torchvision_urls(config: ModelConfig) -> dict[str, str]:
     return {name: member.url for name, member in weights.__members__.items()}
 
 
-def _read_torch(file: Path) -> Any:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise ConfigError(
-            f"{file}: not a file of weights, or one that holds more than tensors, which is never "
-            "run; set model.weights"
-        ) from error
-    except _DAMAGES as error:
-        raise ConfigError(
-            f"{file}: damaged or not a file of weights ({_first_line(error)}); set model.weights"
-        ) from error
-
-
-def _averaged(ema: dict[str, Any]) -> dict[str, Any]:
-    """Take the weights out of a state of torch's ``AveragedModel``."""
+def _averaged(ema: Any) -> dict[str, Any]:
+    """Take the weights out of a state of torch's ``AveragedModel``; none if it is not one."""
     prefix = "module."
-    return {key.removeprefix(prefix): ema[key] for key in ema if key.startswith(prefix)}
+    state = ema.items() if isinstance(ema, dict) else ()
+    return {key.removeprefix(prefix): value for key, value in state if str(key).startswith(prefix)}
 
 
-def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(
-            f"{file}: damaged or not a safetensors file ({_first_line(error)}); set model.weights"
-        ) from error
+def _is_plain(value: object) -> bool:
+    """Say whether a value is a tensor whose numbers can be copied into a network's."""
+    return (
+        isinstance(value, Tensor)
+        and value.dtype in _DTYPES
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_nested
+    )
 
 
 def _head_keys(model: Network) -> set[str]:
@@ -231,7 +198,7 @@ def _refuse_other_classes(
 ) -> None:
     own = model.state_dict()
     for key in head:
-        if key in state and len(state[key]) != len(own[key]):
+        if key in state and state[key].ndim and len(state[key]) != len(own[key]):
             raise ConfigError(
                 f"{file}: its last layer has {len(state[key])} classes, the data have "
                 f"{len(own[key])}; set model.load_head=false"
@@ -265,7 +232,3 @@ def _find_faults(own: Mapping[str, Tensor], state: Mapping[str, Tensor], optiona
     return ", ".join(
         f"{len(keys)} {kind} (first {keys[0]})" for kind, keys in faults.items() if keys
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

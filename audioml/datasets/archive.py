@@ -1,16 +1,16 @@
-"""Get the ESC-50 archive and unpack it, so that an interruption never leaves half a data set."""
+"""Unpack the ESC-50 archive, so that neither a hostile one nor an interruption does harm."""
 
+import io
 import shutil
 import stat
 import zipfile
 import zlib
 from collections import Counter
-from http.client import HTTPException, HTTPResponse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Final, cast
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from typing import Final
 
 from tqdm import tqdm
 
@@ -18,37 +18,12 @@ from audioml.datasets.esc50 import read_esc50
 from audioml.datasets.manifest import DataError
 
 MAX_UNPACKED_BYTES: Final = 4 << 30  # ESC-50 unpacks to less than 1 GiB
+_MAX_RATIO: Final = 100  # of that to the archive; ESC-50's is below 2
+_MAX_MEMBERS: Final = 10_000  # ESC-50's archive has about 2,000
+_MAX_MEMBER_BYTES: Final = 64 << 20  # a clip has 0.5 MiB
+_MAX_DIRECTORY_BYTES: Final = 4 << 20  # what lists them has about 0.2 MiB
+_HEADER_BYTES: Final = 30  # at least, before each member's content
 _CHUNK_BYTES: Final = 1 << 20
-_TIMEOUT_S: Final = 30
-
-
-def fetch(url: str, file: Path) -> None:
-    """Download a file; a later call resumes an interrupted one.
-
-    The bytes are collected in ``file`` + ".part" and renamed at the end. A file that is already
-    there is left as it is.
-
-    Args:
-        url: An http or https address.
-        file: Where to put it.
-
-    Raises:
-        DataError: If the address is of another kind, does not answer, answers with a web page, or
-            sends less than it announced.
-    """
-    if not url.lower().startswith(("http://", "https://")):
-        raise DataError(f"{url}: not an http or https address; set data.url")
-    if file.exists():
-        return
-    part = file.with_name(f"{file.name}.part")
-    try:
-        _download(url, part)
-        part.rename(file)
-    except (OSError, HTTPException) as error:
-        raise DataError(
-            f"{url}: download failed ({error}); check the network and data.url, "
-            "and run again to resume"
-        ) from error
 
 
 def unpack(archive: Path, root: Path, *, max_bytes: int = MAX_UNPACKED_BYTES) -> None:
@@ -69,11 +44,11 @@ def unpack(archive: Path, root: Path, *, max_bytes: int = MAX_UNPACKED_BYTES) ->
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         with (
-            zipfile.ZipFile(archive) as pack,
-            TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as folder,
+            _Bounded(io.FileIO(archive)) as content,
+            zipfile.ZipFile(content) as pack,
+            _staging_folder(root) as staging,
         ):
             members = _check_members(archive, pack.infolist(), max_bytes)
-            staging = Path(folder, root.name)
             _extract(pack, members, staging)
             _check_layout(archive, staging)
             staging.rename(root)
@@ -86,51 +61,30 @@ def unpack(archive: Path, root: Path, *, max_bytes: int = MAX_UNPACKED_BYTES) ->
         ) from error
 
 
-def _download(url: str, part: Path) -> None:
-    """Bring ``part`` to its full size, from where it ends if the server can do that."""
-    with _open(url, part) as response:
-        if response.headers.get_content_type() == "text/html":
-            raise DataError(
-                f"{url}: answered with a web page, not an archive; check data.url and whether "
-                "the network asks for a login"
-            )
-        n_present = part.stat().st_size if response.status == 206 else 0
-        content_range = response.headers["Content-Range"] or ""
-        if n_present and not content_range.startswith(f"bytes {n_present}-"):
-            raise DataError(f"{url}: answered with the wrong bytes; delete {part} and run again")
-        length = response.headers["Content-Length"]
-        total = None if length is None else n_present + int(length)
-        part.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            part.open("ab" if n_present else "wb") as sink,
-            tqdm(desc=part.stem, total=total, initial=n_present, unit="B", unit_scale=True) as bar,
-        ):
-            while chunk := response.read(_CHUNK_BYTES):
-                sink.write(chunk)
-                bar.update(len(chunk))
-    size = part.stat().st_size
-    if total is not None and size != total:
-        raise DataError(f"{url}: {size} of {total} bytes arrived; run again to resume")
+class _Bounded(io.BufferedReader):
+    """A file that is not read in one large piece, as zipfile reads the list of all members."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read ``size`` bytes, a number that zipfile may have from the file itself."""
+        if size is not None and size > _MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"it lists its members in {size:,} bytes")
+        return super().read(size)
 
 
-def _open(url: str, part: Path) -> HTTPResponse:
-    """Ask for what is missing from ``part``; for everything if it is not a beginning of the file.
-
-    The answer has status 206 if it continues ``part``; 416 says that ``part`` is no beginning.
-    """
-    n_present = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={n_present}-"} if n_present else {}
+@contextmanager
+def _staging_folder(root: Path) -> Iterator[Path]:
+    """Name the folder that becomes ``root``; whatever is left of it in the end goes away."""
+    folder = root.with_name(f".{root.name}.part")
+    if folder.exists():  # the process that made it was killed
+        shutil.rmtree(folder)
     try:
-        return cast(HTTPResponse, urlopen(Request(url, headers=headers), timeout=_TIMEOUT_S))
-    except HTTPError as error:
-        if error.code != 416:
-            raise
-        part.unlink()
-        return _open(url, part)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_members(
-    archive: Path, infos: list[zipfile.ZipInfo], max_bytes: int
+    archive: Path, infos: Sequence[zipfile.ZipInfo], max_bytes: int
 ) -> dict[str, zipfile.ZipInfo]:
     """Map the files of an archive to their paths without its top folder.
 
@@ -138,13 +92,21 @@ def _check_members(
         DataError: If a member must not be unpacked, or there is no single top folder.
     """
     refused = f"{archive}: refused, nothing was unpacked: "
+    if len(infos) > _MAX_MEMBERS:
+        raise DataError(
+            f"{refused}{len(infos):,} members, at most {_MAX_MEMBERS:,} are expected; check "
+            "data.url"
+        )
     names = [info.filename.rstrip("/").casefold() for info in infos]
     counts = Counter(names)
     for info, name in zip(infos, names, strict=True):
         fault = "is there twice" if counts[name] > 1 else _find_fault(info)
         if fault:
             raise DataError(f"{refused}member {info.filename!r} {fault}; check data.url")
+    if _overlap(infos):
+        raise DataError(f"{refused}members lie over each other; check data.url")
     n_bytes = sum(info.file_size for info in infos)
+    max_bytes = min(max_bytes, _MAX_RATIO * archive.stat().st_size)
     if n_bytes > max_bytes:
         raise DataError(
             f"{refused}{n_bytes:,} bytes when unpacked, at most {max_bytes:,} are expected; "
@@ -169,7 +131,18 @@ def _find_fault(info: zipfile.ZipInfo) -> str | None:
     # zipfile stops at the announced size only for these two.
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return "is neither stored nor deflated"
+    if info.file_size > _MAX_MEMBER_BYTES:
+        return f"has {info.file_size:,} bytes, at most {_MAX_MEMBER_BYTES:,} are expected"
     return None
+
+
+def _overlap(infos: Sequence[zipfile.ZipInfo]) -> bool:
+    """Say whether members share bytes, as in bombs whose members all unpack the same ones."""
+    spans = sorted(
+        (info.header_offset, info.header_offset + _HEADER_BYTES + info.compress_size)
+        for info in infos
+    )
+    return any(end > begin for (_, end), (begin, _) in pairwise(spans))
 
 
 def _extract(pack: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], folder: Path) -> None:
