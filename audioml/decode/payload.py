@@ -169,7 +169,8 @@ def _check_sound(path: Path, sound: soundfile.SoundFile) -> _Samples:
 
 
 def _read_sound(sound: soundfile.SoundFile, start: int, data: Bytes) -> int:
-    sound.seek(start)
+    if start or sound.seekable():  # GSM is not, and stands at its beginning
+        sound.seek(start)
     return 4 * int(sound.channels * sound.buffer_read_into(data.data, dtype="float32"))
 
 
