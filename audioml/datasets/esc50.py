@@ -90,7 +90,7 @@ def _read_metadata(file: Path) -> pd.DataFrame:
     if missing:
         raise DataError(
             f"{file}: no column {', '.join(missing)}; "
-            f"found {', '.join(frame.columns)}; add the missing to the header"
+            f"found {_list_columns(frame)}; add the missing to the header"
         )
     twice = [name for name in COLUMNS if f"{name}.1" in frame.columns]  # as pandas calls it
     if twice:
@@ -102,6 +102,10 @@ def _read_metadata(file: Path) -> pd.DataFrame:
     frame.index = frame.index + 1
     stripped: pd.DataFrame = frame.fillna("").apply(lambda column: column.str.strip())
     return stripped
+
+
+def _list_columns(frame: pd.DataFrame) -> str:
+    return describe_examples([repr(column) for column in frame.columns], 10)
 
 
 def _check_values(file: Path, frame: pd.DataFrame) -> None:
@@ -135,7 +139,7 @@ def _check_values(file: Path, frame: pd.DataFrame) -> None:
 def _is_esc10(file: Path, frame: pd.DataFrame) -> "pd.Series[bool]":
     """Say which rows belong to ESC-10."""
     if "esc10" not in frame.columns:
-        raise DataError(f"{file}: no column esc10; found {', '.join(frame.columns)}")
+        raise DataError(f"{file}: no column esc10; found {_list_columns(frame)}")
     flags = frame["esc10"].str.lower()
     bad = frame["esc10"][~flags.isin(["true", "false"])]
     if len(bad):
