@@ -43,10 +43,10 @@ def skip_bad_files(
         log.warning("bad file  %s: %s", manifest.describe(clip), bad[clip])
     if len(clips) > _N_LOGGED:
         log.warning("bad file  and %d more", len(clips) - _N_LOGGED)
-    if len(clips) > max_share * len(manifest):
+    share = len(clips) / len(manifest)
+    if share > max_share:
         raise DataError(
-            f"{len(clips)} of {len(manifest)} clips ({len(clips) / len(manifest):.1%}) can't be "
-            f"decoded, more than data.max_bad_share={max_share:g} allows, such as "
+            f"{len(clips)} of {len(manifest)} clips ({share:.1%}) can't be decoded, more than data.max_bad_share={max_share:g} allows, such as "
             f"{manifest.describe(clips[0])}: {bad[clips[0]]}; or raise data.max_bad_share"
         )
     table = split_table(manifest, split).iloc[clips]
