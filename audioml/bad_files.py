@@ -46,7 +46,8 @@ def skip_bad_files(
     share = len(clips) / len(manifest)
     if share > max_share:
         raise DataError(
-            f"{len(clips)} of {len(manifest)} clips ({share:.1%}) can't be decoded, more than data.max_bad_share={max_share:g} allows, such as "
+            f"{len(clips)} of {len(manifest)} clips ({share:.1%}) can't be decoded, more than "
+            f"data.max_bad_share={max_share:g} allows, such as "
             f"{manifest.describe(clips[0])}: {bad[clips[0]]}; or raise data.max_bad_share"
         )
     table = split_table(manifest, split).iloc[clips]

@@ -127,6 +127,7 @@ def sizes():
     return cases | {
         "rf64_1tib.wav": (patch(encode("RF64"), 28, huge), decoded()),
         "flac_64g.flac": (flac_that_says(2**36 - 1), "68719476735 samples of 1 channels, too many"),
+        "flac_64mib.flac": (flac_that_says(2**24), NOT_AUDIO),
         "flac_more.flac": (flac_that_says(N + 4096), NOT_AUDIO),
         "flac_less.flac": (flac_that_says(3000), decoded(3000)),
         "flac_unknown.flac": (flac_that_says(0), "does not say how long it is"),

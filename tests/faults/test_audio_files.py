@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from files import manifest_of
 from sound_files import CASES
 
+from audioml.clips import scan_headers
 from audioml.decode import DecodeError, PcmLayout, resampled_length
 from audioml.decode.layout import MAX_CLIP_SAMPLES, check_conversion
 
@@ -72,6 +74,14 @@ def test_every_file_has_its_outcome(outcomes, name):
 
 def test_there_are_enough():
     assert len(CASES) >= 200
+
+
+def test_sounds_that_are_refused_take_no_place_in_a_store(tmp_path):
+    names = ["good.wav", "rate_100.wav", "flac_64g.flac", "data_2gib.wav", "sparse_data.wav"]
+    for name in names:
+        make(tmp_path, name, CASES[name][0])
+    headers = scan_headers(manifest_of(tmp_path, names), 22_050)
+    assert [header.length(22_050) for header in headers] == [22_050, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("rate", "wanted"), [(100, 12_801), (100, 384_000), (1_000_000, 7812)])
