@@ -2,8 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from audioml.decode import (
     FULL_SCALE,
     DecodeError,
     PcmLayout,
+    check_conversion,
     read_payload,
     resampled_length,
     scan_length,
@@ -54,15 +56,17 @@ class ClipFacts:
     """What decoding tells of every clip.
 
     Args:
-        length: Samples of each clip [clip], int64, at least 1.
+        length: Samples of each clip [clip], int64, at least 1 unless it is bad.
         rms: Root mean square of each clip [clip], float32, full scale at 1.
         digests: A hash of each clip's samples, for the audit; "" for digital silence, which says
             nothing about where a clip came from.
+        bad: Why a clip can't be used, by its number; its length, RMS and samples say nothing.
     """
 
     length: Tensor
     rms: Tensor
     digests: tuple[str, ...]
+    bad: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,18 +80,19 @@ class DecodedClips(ClipFacts):
     samples: Tensor
 
 
-def scan_headers(manifest: Manifest, n_threads: int = 0) -> list[ClipHeader]:
+def scan_headers(manifest: Manifest, sample_rate: int, n_threads: int = 0) -> list[ClipHeader]:
     """Read the headers of all files, with a progress bar.
 
     Args:
         manifest: The clips.
+        sample_rate: The rate they are wanted at [Hz].
         n_threads: Threads, 0 for Python's choice.
 
     Returns:
         The headers in the manifest's order.
     """
     with thread_pool(n_threads) as pool:
-        headers = pool.map(_scan, manifest.clips)
+        headers = pool.map(partial(_scan, sample_rate), manifest.clips)
         return list(tqdm(headers, "scan", len(manifest), unit="clip"))
 
 
@@ -97,6 +102,8 @@ def decode_all(
     sample_rate: int,
     n_threads: int = 0,
     device: torch.device = CPU,
+    *,
+    skip_bad: bool = False,
 ) -> DecodedClips:
     """Decode a data set in a thread pool, with a progress bar.
 
@@ -109,6 +116,7 @@ def decode_all(
         sample_rate: The wanted rate [Hz].
         n_threads: Threads, 0 for Python's choice.
         device: Where samples are converted, mixed and resampled.
+        skip_bad: Whether clips that can't be decoded are listed in the result, and no error.
 
     Returns:
         The clips in the manifest's order, in host memory.
@@ -120,7 +128,7 @@ def decode_all(
     samples = torch.empty(sum(length), dtype=torch.int16)
     places = samples.split(length)
     facts = _decode_each(manifest, headers, sample_rate, n_threads, device, places)
-    return DecodedClips(samples=samples, **vars(facts))
+    return DecodedClips(samples=samples, **vars(_checked(manifest, facts, skip_bad)))
 
 
 def measure_all(
@@ -129,9 +137,13 @@ def measure_all(
     sample_rate: int,
     n_threads: int = 0,
     device: torch.device = CPU,
+    *,
+    skip_bad: bool = False,
 ) -> ClipFacts:
     """Decode a data set without keeping it; otherwise as ``decode_all``."""
-    return _decode_each(manifest, headers, sample_rate, n_threads, device, [None] * len(headers))
+    places = [None] * len(headers)
+    facts = _decode_each(manifest, headers, sample_rate, n_threads, device, places)
+    return _checked(manifest, facts, skip_bad)
 
 
 def collect(clips: Sequence[NDArray[np.int16]]) -> DecodedClips:
@@ -140,11 +152,13 @@ def collect(clips: Sequence[NDArray[np.int16]]) -> DecodedClips:
     return DecodedClips(samples=torch.from_numpy(np.concatenate(clips)), **vars(facts))
 
 
-def _scan(clip: Clip) -> ClipHeader:
+def _scan(sample_rate: int, clip: Clip) -> ClipHeader:
     try:
-        return ClipHeader(*scan_length(clip.path, clip.start_s, clip.end_s))
+        layout, n_frames = scan_length(clip.path, clip.start_s, clip.end_s)
+        check_conversion(clip.path, layout, n_frames, sample_rate)
     except DecodeError:
         return ClipHeader(PcmLayout("s16", 1, 1), 0)
+    return ClipHeader(layout, n_frames)
 
 
 def _decode_each(
@@ -167,16 +181,22 @@ def _decode_each(
     with thread_pool(n_threads) as pool:
         decoded = pool.map(decode, manifest.clips, headers, places)
         results = list(tqdm(decoded, "decode", len(manifest), unit="clip"))
-    bad = [
-        f"{manifest.describe(index)}: {result}"
-        for index, result in enumerate(results)
-        if isinstance(result, str)
-    ]
-    if bad:
-        shown = "\n  ".join(bad[:10]) + (f"\n  and {len(bad) - 10} more" if len(bad) > 10 else "")
-        raise DataError(f"{len(bad)} of {len(manifest)} clips can't be decoded:\n  {shown}")
+    bad = {clip: result for clip, result in enumerate(results) if isinstance(result, str)}
     length = [header.length(sample_rate) for header in headers]
-    return _facts(length, [result for result in results if not isinstance(result, str)])
+    measured = [(0.0, "") if isinstance(result, str) else result for result in results]
+    return replace(_facts(length, measured), bad=bad)
+
+
+def _checked(manifest: Manifest, facts: ClipFacts, skip_bad: bool) -> ClipFacts:
+    """Return what decoding told, if no clip is bad or bad ones may be skipped."""
+    if facts.bad and not skip_bad:
+        faults = [f"{manifest.describe(clip)}: {reason}" for clip, reason in facts.bad.items()]
+        more = f"\n  and {len(faults) - 10} more" if len(faults) > 10 else ""
+        raise DataError(
+            f"{len(faults)} of {len(manifest)} clips can't be decoded; mend them, or leave them "
+            "out with data.on_bad_file=skip:\n  " + "\n  ".join(faults[:10]) + more
+        )
+    return facts
 
 
 def _decode(clip: Clip, header: ClipHeader, sample_rate: int, device: torch.device) -> Tensor:
@@ -188,6 +208,7 @@ def _decode(clip: Clip, header: ClipHeader, sample_rate: int, device: torch.devi
         return data.numpy()
 
     payload = read_payload(clip.path, clip.start_s, clip.end_s, allocate)
+    check_conversion(clip.path, payload.layout, payload.n_frames, sample_rate)
     check_unchanged(clip, header, payload.layout, len(payload.data))
     data = torch.from_numpy(payload.data).to(device, non_blocking=True)
     return to_int16(data, payload.layout, sample_rate)

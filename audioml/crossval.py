@@ -47,7 +47,13 @@ def run_crossval(config: RunConfig) -> dict[str, Any] | None:
     """
     config, path = _settings(config)
     data = config.data
-    manifest = load_manifest(name=data.name, root=data.root, url=data.url, seed=data.seed)
+    manifest = load_manifest(
+        name=data.name,
+        root=data.root,
+        url=data.url,
+        seed=data.seed,
+        check_files=data.on_bad_file == "stop",
+    )
     folds = official_folds(manifest, config.splits.protocol)
     folder = Folder(path) if path else Folder.create(config, "crossval")
     if path is None:

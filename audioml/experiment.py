@@ -124,6 +124,8 @@ class _Run:
             folder.write_start(
                 experiment.config, split_table(experiment.manifest, experiment.split)
             )
+            if len(experiment.bad_files):
+                folder.write_table("bad_files.csv", experiment.bad_files)
             self._save()
         self.tracker = Tracker(folder.path, self.trainer.progress.epoch)
 
@@ -274,6 +276,7 @@ class _Run:
             "n_val": len(x.split.val),
             "n_test": len(x.split.test),
             "n_dropped": len(x.split.dropped),
+            "bad_files": x.bad_files[["path", "reason"]].to_dict("records"),
             "audit": [line.strip() for line in x.audit.text().splitlines()],
             "seed": x.config.train.seed,
             "epochs": p.epoch,

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+import pandas as pd
 import torch
 from torch import nn
 
 from audioml.audit import AuditReport, audit_split
 from audioml.augment import Augment
+from audioml.bad_files import skip_bad_files
 from audioml.clips import (
     ClipFacts,
     ClipHeader,
@@ -53,6 +55,7 @@ class Experiment:
         device: Where it runs.
         manifest: The clips.
         split: Which of them train, validate and test.
+        bad_files: The clips left out because their files are bad, and why.
         audit: What the audit of the split found; no leak.
         store: The decoded clips.
         frontend: The front end with the statistics of the training clips.
@@ -64,6 +67,7 @@ class Experiment:
     device: torch.device
     manifest: Manifest
     split: Split
+    bad_files: pd.DataFrame
     audit: AuditReport
     store: ClipStore
     frontend: BandLevels
@@ -115,8 +119,13 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
         resumes: Whether a checkpoint brings the model's weights; trained ones are then neither read
             nor downloaded.
     """
+    data = config.data
     manifest = load_manifest(
-        name=config.data.name, root=config.data.root, url=config.data.url, seed=config.data.seed
+        name=data.name,
+        root=data.root,
+        url=data.url,
+        seed=data.seed,
+        check_files=data.on_bad_file == "stop",
     )
     split = make_split(manifest, **asdict(config.splits))
     if config.train.patience and not len(split.val):
@@ -134,7 +143,7 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
         input_size=config.input_size,
         trained=not resumes,
     )
-    headers = scan_headers(manifest, config.audio.decode_threads)
+    headers = scan_headers(manifest, config.audio.sample_rate, config.audio.decode_threads)
     place = choose_place(
         sum(2 * header.length(config.audio.sample_rate) for header in headers),
         device,
@@ -143,7 +152,9 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
         host_budget_gib=config.audio.host_budget_gib,
     )
     decoding = (manifest, headers, config.audio.sample_rate, config.audio.decode_threads, device)
-    clips = measure_all(*decoding) if place == "stream" else decode_all(*decoding)
+    decode = measure_all if place == "stream" else decode_all
+    clips = decode(*decoding, skip_bad=data.on_bad_file == "skip")
+    split, bad_files = skip_bad_files(manifest, split, clips.bad, data.max_bad_share)
     audit = audit_split(manifest, split, clips.digests)
     log.info("audit     %s", audit.text().replace("\n", "\n          "))
     audit.raise_on_leak()
@@ -152,7 +163,7 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
     log.info("store     %s", store.describe())
     if effects is not None:
         _log_cost(effects, store, split)
-    return _build(config, device, manifest, split, audit, store, model)
+    return _build(config, device, manifest, split, bad_files, audit, store, model)
 
 
 def _check_finetuning(config: RunConfig) -> None:
@@ -225,6 +236,7 @@ def _build(
     device: torch.device,
     manifest: Manifest,
     split: Split,
+    bad_files: pd.DataFrame,
     audit: AuditReport,
     store: ClipStore,
     model: Network,
@@ -243,6 +255,7 @@ def _build(
         device=device,
         manifest=manifest,
         split=split,
+        bad_files=bad_files,
         audit=audit,
         store=store,
         frontend=frontend,

@@ -1,8 +1,8 @@
 """Which clips train, choose and test: pure functions over the manifest, before any decoding."""
 
 import hashlib
-from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ class Split:
         train: Clips that train.
         val: Clips that choose the epoch; empty where the protocol has none.
         test: Clips that are measured once.
-        dropped: Clips left out by ``strict_sources``.
+        dropped: Clips left out by ``strict_sources``, or because their files are bad.
     """
 
     protocol: str
@@ -102,6 +102,30 @@ def make_split(
     )
     _check_classes(manifest, split)
     return split
+
+
+def leave_out(manifest: Manifest, split: Split, clips: NDArray[np.int64]) -> Split:
+    """Drop clips from a split; all others stay where they are.
+
+    Args:
+        manifest: The data set.
+        split: Its split.
+        clips: Clips to drop, as indices into the manifest.
+
+    Raises:
+        SplitError: If a part would lose its last clip of a class.
+    """
+    targets, parts = manifest.targets, split.parts
+    left: dict[str, Any] = {name: np.setdiff1d(parts[name], clips) for name in parts}
+    for name, indices in left.items():
+        lost = np.setdiff1d(targets[parts[name]], targets[indices])
+        if len(lost):
+            labels = describe_examples([manifest.labels[target] for target in lost])
+            raise SplitError(
+                f"{manifest.name} ({split.title}): without {len(clips)} bad files no clip of "
+                f"{labels} is left in {name}; mend the files, or add clips of these classes"
+            )
+    return replace(split, **left, dropped=np.union1d(split.dropped, clips))
 
 
 def official_folds(manifest: Manifest, protocol: str) -> list[int]:

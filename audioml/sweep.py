@@ -121,7 +121,13 @@ def _check_base(base: RunConfig) -> dict[str, Any]:
             )
     choose_device(base.train.device)
     data = base.data
-    manifest = load_manifest(name=data.name, root=data.root, url=data.url, seed=data.seed)
+    manifest = load_manifest(
+        name=data.name,
+        root=data.root,
+        url=data.url,
+        seed=data.seed,
+        check_files=data.on_bad_file == "stop",
+    )
     split = make_split(manifest, **asdict(base.splits))
     if not len(split.val):
         raise ConfigError(

@@ -160,7 +160,7 @@ def fill_store(
     """Decode a data set into memory, on the GPU if there is one; its progress bar is not shown."""
     place = "device" if device.type == "cuda" else "host"
     with redirect_stderr(StringIO()):
-        headers = scan_headers(manifest, n_threads)
+        headers = scan_headers(manifest, sample_rate, n_threads)
         clips = decode_all(manifest, headers, sample_rate, n_threads, device)
     return WaveformStore(clips, n_time=n_time, pad="zero", place=place, device=device)
 

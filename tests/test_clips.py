@@ -16,7 +16,7 @@ def clip(*values):
 
 
 def decode(manifest, sample_rate, n_threads=0, device=CPU):
-    return decode_all(manifest, scan_headers(manifest), sample_rate, n_threads, device)
+    return decode_all(manifest, scan_headers(manifest, sample_rate), sample_rate, n_threads, device)
 
 
 def test_rms_length_and_digests():
@@ -56,7 +56,7 @@ def test_measuring_tells_what_decoding_tells(tmp_path):
     for name in names:
         soundfile.write(tmp_path / name, g.uniform(-0.5, 0.5, (9000, 2)), 44_100)
     manifest = manifest_of(tmp_path, names)
-    headers = scan_headers(manifest)
+    headers = scan_headers(manifest, 16_000)
     measured, decoded = (f(manifest, headers, 16_000) for f in (measure_all, decode_all))
     assert torch.equal(measured.length, decoded.length)
     assert torch.equal(measured.rms, decoded.rms)

@@ -139,6 +139,10 @@ def test_esc10_without_a_row(root: Path) -> None:
         ("..\\x.wav,2,1,rooster,True,200,A", "row 3: .* leaves the data root"),
         ("/etc/passwd,2,1,rooster,True,200,A", "row 3: '/etc/passwd' leaves the data root"),
         ("a\0b.wav,2,1,rooster,True,200,A", "line 4: a NUL character; mend the line"),
+        (
+            "a\x1b[2Jb.wav,2,1,rooster,True,200,A",
+            "row 3: filename must be the name of an audio file",
+        ),
         ("C:\\x.wav,2,1,rooster,True,200,A", "row 3: .* leaves the data root"),
         ("2-200-A-1.wav,2,1,rooster,True,200,A,1,2", r"not readable as CSV.*line 4"),
     ],

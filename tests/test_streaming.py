@@ -46,7 +46,7 @@ def manifest(tmp_path_factory):
 
 def make_stores(manifest, *, device=CPU, place="host", pad="zero", n_threads=3, effects=None):
     """The same clips, streamed and resident."""
-    headers = scan_headers(manifest)
+    headers = scan_headers(manifest, RATE)
     shape = {"n_time": N_TIME, "pad": pad, "device": device}
     facts = measure_all(manifest, headers, RATE)
     streamed = StreamingStore(

@@ -66,16 +66,16 @@ def _merge(node: DictConfig, addition: Path | str) -> DictConfig:
             if isinstance(addition, Path)
             else OmegaConf.from_dotlist([addition])
         )
-        if not isinstance(loaded, DictConfig):
-            raise ConfigError(f"{source}: expected a mapping of sections")
-        return cast(DictConfig, OmegaConf.merge(node, loaded))
+        if isinstance(loaded, DictConfig):
+            return cast(DictConfig, OmegaConf.merge(node, loaded))
     except ConfigKeyError as error:
         raise ConfigError(f"{source}: {_unknown_key(error)}") from error
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
         raise ConfigError(f"{source}: {key}{_first_line(error)}{_meant(error)}") from error
-    except (YAMLError, OSError, UnicodeError, RecursionError) as error:
+    except (YAMLError, OSError, ValueError, RecursionError) as error:  # not UTF-8, nested deeply
         raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error
+    raise ConfigError(f"{source}: expected a mapping of sections")
 
 
 def _unknown_key(error: ConfigKeyError) -> str:

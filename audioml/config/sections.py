@@ -18,9 +18,12 @@ class DataConfig:
     root: str | None = None
     url: str = "https://github.com/karolpiczak/ESC-50/archive/refs/heads/master.zip"
     seed: int = 0
+    on_bad_file: Literal["stop", "skip"] = "stop"
+    max_bad_share: float = 0.01
 
     def __post_init__(self) -> None:
         check("data.seed", self.seed, 0, 2**32 - 1)
+        check("data.max_bad_share", self.max_bad_share, 0, 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)

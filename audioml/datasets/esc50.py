@@ -1,6 +1,8 @@
 """ESC-50's layout: ``meta/esc50.csv`` beside a folder ``audio/``."""
 
 import io
+from functools import cache
+from itertools import chain
 from pathlib import Path, PureWindowsPath
 from typing import Final
 
@@ -11,6 +13,8 @@ from audioml.datasets.manifest import Clip, DataError, Manifest, describe_exampl
 META: Final = Path("meta", "esc50.csv")
 AUDIO_SUFFIXES: Final = (".wav", ".ogg", ".flac")
 COLUMNS: Final = ("filename", "fold", "target", "category", "src_file")
+# Without control characters: names are written to terminals, logs and tables.
+_TEXT: Final = r"[^\x00-\x1f\x7f-\x9f]+"
 
 
 def read_esc50(
@@ -46,14 +50,16 @@ def read_esc50(
     target_of = {label: target for target, label in enumerate(labels)}
     clips = tuple(
         Clip(
-            path=paths[row["filename"]],
-            label=row["category"],
-            target=target_of[row["category"]],
-            source=row["src_file"],
-            fold=int(row["fold"]),
-            row=number,
+            path=paths[filename],
+            label=label,
+            target=target_of[label],
+            source=source,
+            fold=int(fold),
+            row=row,
         )
-        for number, row in zip(frame.index, frame.to_dict("records"), strict=True)
+        for row, filename, label, source, fold in frame[
+            ["filename", "category", "src_file", "fold"]
+        ].itertuples(name=None)
     )
     return Manifest(name=name, root=root, labels=labels, clips=clips)
 
@@ -68,6 +74,8 @@ def find_unlisted_files(root: Path) -> list[Path]:
 
 def _read_metadata(file: Path) -> pd.DataFrame:
     """Read the metadata as stripped strings; the index is the row number, from 1."""
+    if file.exists() and not file.is_file():  # reading a pipe or a device may never end
+        raise DataError(f"{file}: a folder, pipe or device, not a file; replace it")
     try:
         text = file.read_text(encoding="utf-8-sig")
         if "\0" in text:  # older pandas would end the cell there
@@ -87,8 +95,11 @@ def _read_metadata(file: Path) -> pd.DataFrame:
     if missing:
         raise DataError(
             f"{file}: no column {', '.join(missing)}; "
-            f"found {', '.join(frame.columns)}; add the missing to the header"
+            f"found {_list_columns(frame)}; add the missing to the header"
         )
+    twice = [name for name in COLUMNS if f"{name}.1" in frame.columns]  # as pandas calls it
+    if twice:
+        raise DataError(f"{file}: column {', '.join(twice)} is there twice; remove one")
     if frame.empty:
         raise DataError(f"{file}: no rows; replace the file")
     if not isinstance(frame.index, pd.RangeIndex):
@@ -98,12 +109,16 @@ def _read_metadata(file: Path) -> pd.DataFrame:
     return stripped
 
 
+def _list_columns(frame: pd.DataFrame) -> str:
+    return describe_examples([repr(column) for column in frame.columns], 10)
+
+
 def _check_values(file: Path, frame: pd.DataFrame) -> None:
     """Refuse empty names, bad numbers, and labels and targets that are not one to one."""
     rules = (
-        ("filename", r".+", "the name of an audio file"),
-        ("category", r".+", "a label"),
-        ("src_file", r".+", "the recording the clip was cut from"),
+        ("filename", _TEXT, "the name of an audio file"),
+        ("category", _TEXT, "a label"),
+        ("src_file", _TEXT, "the recording the clip was cut from"),
         ("fold", r"0*[1-9][0-9]{0,8}", "an integer of at least 1"),
         ("target", r"[0-9]{1,9}", "an integer of at least 0"),
     )
@@ -129,7 +144,7 @@ def _check_values(file: Path, frame: pd.DataFrame) -> None:
 def _is_esc10(file: Path, frame: pd.DataFrame) -> "pd.Series[bool]":
     """Say which rows belong to ESC-10."""
     if "esc10" not in frame.columns:
-        raise DataError(f"{file}: no column esc10; found {', '.join(frame.columns)}")
+        raise DataError(f"{file}: no column esc10; found {_list_columns(frame)}")
     flags = frame["esc10"].str.lower()
     bad = frame["esc10"][~flags.isin(["true", "false"])]
     if len(bad):
@@ -157,7 +172,12 @@ def _labels(file: Path, frame: pd.DataFrame, renumber: bool) -> tuple[str, ...]:
 def _find_files(file: Path, frame: pd.DataFrame, check_files: bool) -> dict[str, Path]:
     """Map each file name of the metadata to the file, all of them distinct and in the root."""
     root = file.parent.parent
-    inside = root.resolve()
+    folder, inside = root / "audio", root.resolve()
+
+    @cache
+    def is_inside(path: Path) -> bool:  # of folders and links, which are fewer than files
+        return path.resolve().is_relative_to(inside)
+
     row_of: dict[Path, int] = {}
     paths: dict[str, Path] = {}
     missing = []
@@ -165,17 +185,18 @@ def _find_files(file: Path, frame: pd.DataFrame, check_files: bool) -> dict[str,
         where = f"{file}, row {row}"
         if _leaves_folder(filename):
             raise DataError(f"{where}: {filename!r} leaves the data root; name a file in audio/")
-        path = _locate(root / "audio", filename)
-        if not path.resolve().is_relative_to(inside):
+        found = _locate(folder, filename)
+        path = found or folder / filename
+        if found and not (is_inside(path.parent) and (not path.is_symlink() or is_inside(path))):
             raise DataError(f"{where}: {path} is a link out of the data root; put the file itself")
         if path in row_of:
             raise DataError(f"{where}: {path.name} is already row {row_of[path]}; remove one")
         row_of[path], paths[filename] = int(str(row)), path
-        if check_files and not path.is_file():
+        if check_files and found is None:
             missing.append(f"{filename} (row {row})")
     if missing:
         raise DataError(
-            f"{file}: {len(missing)} of {len(frame)} files are not in {root / 'audio'}: "
+            f"{file}: {len(missing)} of {len(frame)} files are not in {folder}: "
             f"{describe_examples(missing)}; put them there, or move the folder away to have "
             "the data set downloaded"
         )
@@ -188,8 +209,11 @@ def _leaves_folder(filename: str) -> bool:
     return bool(path.anchor) or ".." in path.parts or not path.name
 
 
-def _locate(folder: Path, filename: str) -> Path:
-    """Find a file under its own name or another suffix; its own name if there is none."""
+def _locate(folder: Path, filename: str) -> Path | None:
+    """Find a file under its own name or another suffix."""
     named = folder / filename
-    candidates = (named, *(named.with_suffix(suffix) for suffix in AUDIO_SUFFIXES))
-    return next((path for path in candidates if path.is_file()), named)
+    others = (named.with_suffix(suffix) for suffix in AUDIO_SUFFIXES)
+    try:
+        return next((path for path in chain([named], others) if path.is_file()), None)
+    except OSError:  # the name is too long for any file
+        return None

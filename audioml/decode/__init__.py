@@ -1,7 +1,7 @@
 """From an audio file to samples: bytes on the CPU, everything else on the device."""
 
 from audioml.decode.device import pcm_to_channels, pcm_to_waveform, to_int16
-from audioml.decode.layout import FULL_SCALE, DecodeError, PcmLayout
+from audioml.decode.layout import FULL_SCALE, DecodeError, PcmLayout, check_conversion
 from audioml.decode.payload import Payload, read_payload, scan_length
 from audioml.decode.recording import Recording, decode_clip, read_recording, thread_pool
 from audioml.decode.resampling import resample, resampled_length
@@ -12,6 +12,7 @@ __all__ = [
     "Payload",
     "PcmLayout",
     "Recording",
+    "check_conversion",
     "decode_clip",
     "pcm_to_channels",
     "pcm_to_waveform",

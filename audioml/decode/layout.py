@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from audioml.decode.resampling import resampled_length
+
 SampleFormat = Literal["u8", "s16", "s24", "s32", "f32", "f64"]
 
 FULL_SCALE: Final = 32_768.0
@@ -20,6 +22,11 @@ MAX_CHANNELS: Final = 255
 # else is damaged, and would ask for a filter or a result of any size.
 MIN_SAMPLE_RATE: Final = 100
 MAX_SAMPLE_RATE: Final = 1_000_000
+# What a small file can make grow: its rate says how many samples it becomes. From heart sounds to
+# music it takes a ratio of 50, from ultrasound to speech one of 63.
+MAX_RATIO: Final = 128
+# Of a clip, all channels counted, before and after resampling: 2 GiB as float32, 6 hours of mono.
+MAX_CLIP_SAMPLES: Final = 1 << 29
 
 
 class DecodeError(ValueError):
@@ -63,3 +70,38 @@ def check_layout(path: Path, layout: PcmLayout) -> PcmLayout:
             f"{MAX_SAMPLE_RATE} Hz; replace the file"
         )
     return layout
+
+
+def check_conversion(path: Path, layout: PcmLayout, n_frames: int, sample_rate: int) -> None:
+    """Refuse samples that another rate would turn into any number of samples.
+
+    Args:
+        path: Their file.
+        layout: How they are laid out.
+        n_frames: How many frames there are.
+        sample_rate: The wanted rate [Hz].
+
+    Raises:
+        DecodeError: If the rates are more than ``MAX_RATIO`` times apart, or there would be more
+            than ``MAX_CLIP_SAMPLES``.
+    """
+    low, high = sorted((layout.sample_rate, sample_rate))
+    if high > MAX_RATIO * low:
+        raise DecodeError(
+            f"{path}: its header says {layout.sample_rate} Hz, more than {MAX_RATIO} times away "
+            f"from audio.sample_rate={sample_rate}; set audio.sample_rate, or replace the file"
+        )
+    check_size(path, resampled_length(n_frames, layout.sample_rate, sample_rate))
+
+
+def check_size(path: Path, n_samples: int) -> None:
+    """Refuse more than ``MAX_CLIP_SAMPLES`` at once.
+
+    Raises:
+        DecodeError: If there are more; names the file.
+    """
+    if n_samples > MAX_CLIP_SAMPLES:
+        raise DecodeError(
+            f"{path}: a clip of {n_samples:,} samples, at most {MAX_CLIP_SAMPLES:,} are expected; "
+            "cut it into shorter files"
+        )

@@ -1,6 +1,8 @@
 """From a file to the bytes of its samples, for the device to make sense of."""
 
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,7 +15,13 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from audioml.decode.layout import DecodeError, PcmLayout, check_layout
+from audioml.decode.layout import (
+    MAX_CLIP_SAMPLES,
+    DecodeError,
+    PcmLayout,
+    check_layout,
+    check_size,
+)
 from audioml.decode.wav import UNKNOWN_SIZE, WavSamples, find_samples
 
 Bytes = NDArray[np.uint8]
@@ -22,6 +30,7 @@ Bytes = NDArray[np.uint8]
 # header that claims more than this is believed once the file has been decoded to its end.
 PLAUSIBLE_EXPANSION: Final = 256
 PLAUSIBLE_BYTES: Final = 64 << 20
+_UNKNOWN_FRAMES: Final = 2**63 - 1  # libsndfile's, of FLAC files that were written to a pipe
 _LARGEST_OGG_PAGE: Final = 65_307
 _BLOCK_SAMPLES: Final = 1 << 20
 
@@ -69,7 +78,8 @@ def read_payload(
 
     The samples of a plain WAV file go from the file into the array, nothing else is read; other
     files are decoded into it. A file's header alone never makes for a large array: it must agree
-    with the file's size or, for compressed files beyond ``PLAUSIBLE_EXPANSION``, its content.
+    with the file's size or, for compressed files beyond ``PLAUSIBLE_EXPANSION``, its content. No
+    array is larger than ``MAX_CLIP_SAMPLES``.
 
     Args:
         path: WAV, FLAC, Ogg or MP3: whatever libsndfile reads.
@@ -82,7 +92,7 @@ def read_payload(
 
     Raises:
         DecodeError: If the file is missing, empty, cut short, not audio, holds NaN or infinite
-            samples, or does not reach from ``start_s`` to ``end_s``.
+            samples, does not reach from ``start_s`` to ``end_s``, or is too long to be a clip.
     """
     with _open_samples(path) as samples:
         start, stop = _select_frames(path, samples, start_s, end_s)
@@ -114,14 +124,19 @@ def _open_samples(path: Path) -> Iterator[_Samples]:
     """Open a file as plain WAV or else with libsndfile; errors in the block are put in words."""
     try:
         with ExitStack() as stack:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe waits for a writer, for ever
+                raise DecodeError(f"{path}: a folder, pipe or device, not a file; replace it")
             file = stack.enter_context(path.open("rb"))
-            if not path.stat().st_size:
+            if not status.st_size:
                 raise DecodeError(f"{path}: the file is empty; replace it")
             found = find_samples(file, path)
             if found is not None:
                 yield _Samples(found.layout, found.n_frames, partial(_read_wav, file, found))
             else:
-                sound = stack.enter_context(soundfile.SoundFile(path))
+                # By number, for libsndfile has its own idea of "-", .raw, .gsm and .vox in a name.
+                os.lseek(file.fileno(), 0, os.SEEK_SET)
+                sound = stack.enter_context(soundfile.SoundFile(file.fileno(), closefd=False))
                 yield _check_sound(path, sound)
     except OSError as error:
         raise DecodeError(f"{path}: {error.strerror or error}; check the path") from error
@@ -139,15 +154,23 @@ def _read_wav(file: BufferedReader, found: WavSamples, start: int, data: Bytes) 
 def _check_sound(path: Path, sound: soundfile.SoundFile) -> _Samples:
     """Compare what libsndfile found with the file's size and end."""
     layout = check_layout(path, PcmLayout("f32", sound.channels, sound.samplerate))
-    n_bytes = sound.frames * layout.frame_bytes
-    is_plausible = n_bytes <= max(PLAUSIBLE_BYTES, PLAUSIBLE_EXPANSION * path.stat().st_size)
+    if sound.frames == _UNKNOWN_FRAMES:
+        raise DecodeError(f"{path}: its header does not say how long it is; encode it anew")
+    n_bytes, n_stored = sound.frames * layout.frame_bytes, path.stat().st_size
+    is_plausible = n_bytes <= max(PLAUSIBLE_BYTES, PLAUSIBLE_EXPANSION * n_stored)
+    if not is_plausible and n_bytes > 4 * MAX_CLIP_SAMPLES:
+        raise DecodeError(
+            f"{path}: its header says {sound.frames} samples of {sound.channels} channels, too "
+            f"many for {n_stored} bytes; replace the file"
+        )
     if _is_cut_short(path, sound) or not (is_plausible or _count_frames(sound) == sound.frames):
         raise DecodeError(f"{path}: cut short, its end is missing; replace the file")
     return _Samples(layout, sound.frames, partial(_read_sound, sound))
 
 
 def _read_sound(sound: soundfile.SoundFile, start: int, data: Bytes) -> int:
-    sound.seek(start)
+    if start or sound.seekable():  # GSM is not, and stands at its beginning
+        sound.seek(start)
     return 4 * int(sound.channels * sound.buffer_read_into(data.data, dtype="float32"))
 
 
@@ -189,6 +212,7 @@ def _select_frames(
             f"{'the end' if end_s is None else f'{end_s:g} s'}; "
             f"the file has {n_stored} samples at {rate} Hz; mend start_s and end_s"
         )
+    check_size(path, (stop - start) * samples.layout.n_channels)
     return start, stop
 
 

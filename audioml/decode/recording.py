@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from audioml.decode.device import pcm_to_channels, to_int16
+from audioml.decode.layout import check_conversion
 from audioml.decode.payload import read_payload
 from audioml.threads import one_thread_an_operation
 
@@ -52,6 +53,7 @@ def decode_clip(
 ) -> NDArray[np.int16]:
     """Read a clip as mono int16 at ``sample_rate``; see ``read_payload`` and ``to_int16``."""
     payload = read_payload(path, start_s, end_s)
+    check_conversion(path, payload.layout, payload.n_frames, sample_rate)
     samples: NDArray[np.int16] = to_int16(
         torch.from_numpy(payload.data), payload.layout, sample_rate
     ).numpy()
