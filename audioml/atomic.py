@@ -3,12 +3,12 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedRandom
+from io import BufferedWriter
 from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BufferedRandom]:
+def replacing(path: Path) -> Iterator[BufferedWriter]:
     """Open a temporary file beside ``path``; on success flush it and put it in ``path``'s place.
 
     Raises:
@@ -16,7 +16,8 @@ def replacing(path: Path) -> Iterator[BufferedRandom]:
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("w+b") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)  # someone may have tidied up
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -11,17 +11,16 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from io import BufferedRandom
+from io import BufferedWriter, BytesIO
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, cast
-from zipfile import is_zipfile
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from audioml.atomic import replacing
+from audioml.tensor_files import TensorFileError, read_tensor_file
 
 CHECKPOINT_VERSION = 1
 
@@ -135,17 +134,18 @@ class Checkpoints:
             file.write((json.dumps(listed | digests, indent=2) + "\n").encode())
 
 
-def _write(state: Mapping[str, Any], file: BufferedRandom) -> str:
+def _write(state: Mapping[str, Any], file: BufferedWriter) -> str:
     """Write a checkpoint to an empty file, and to the disk: another one may go only after that.
 
     Returns:
         Its SHA-256.
     """
-    torch.save({"version": CHECKPOINT_VERSION, **state}, file)
+    content = BytesIO()  # of a full disk, torch.save would say that positions are unexpected
+    torch.save({"version": CHECKPOINT_VERSION, **state}, content)
+    file.write(content.getbuffer())
     file.flush()
     os.fsync(file.fileno())
-    file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(content.getbuffer()).hexdigest()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -157,15 +157,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
-    if not is_zipfile(path):
-        raise CheckpointError(
-            f"{path}: not a readable checkpoint (cut short, or another kind of file)"
-        )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, EOFError, RuntimeError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error
+        state = read_tensor_file(path)
+    except TensorFileError as error:
+        raise CheckpointError(str(error)) from error
     version = state.get("version") if isinstance(state, dict) else None
     if version != CHECKPOINT_VERSION:
         raise CheckpointError(
@@ -175,8 +170,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], state)
 
 
-def save_weights(path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
-    """Write a model's weights alone as safetensors, with facts about them as its metadata."""
+def save_weights(path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write a model's weights alone as safetensors, with facts about them as JSON in its metadata.
+
+    One entry of metadata holds them all: safetensors writes several in random order, and equal
+    weights are to make equal files.
+    """
     contiguous = {name: weight.cpu().contiguous() for name, weight in weights.items()}
     with replacing(path) as file:
-        file.write(save(contiguous, dict(facts)))
+        file.write(save(contiguous, {"audioml": json.dumps(facts)}))

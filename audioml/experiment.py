@@ -1,6 +1,5 @@
 """One run from its configuration to its finished folder."""
 
-import json
 import logging
 import shlex
 from collections.abc import Callable
@@ -197,7 +196,7 @@ class _Run:
         """Collect a checkpoint: what a resume needs, and what a stranger must know to use it."""
         x = self.x
         return {
-            "config": self.folder.config.read_text(encoding="utf-8"),
+            "config": to_yaml(x.config),
             "labels": list(x.manifest.labels),
             "frontend": x.frontend.state_dict(),
             "batch_size": self.trainer.loader.batch_size,
@@ -252,8 +251,8 @@ class _Run:
             self.folder.path / "model.safetensors",
             self.trainer.averaged_model.state_dict(),
             {
-                "audioml": audioml.__version__,
-                "labels": json.dumps(list(x.manifest.labels)),
+                "version": audioml.__version__,
+                "labels": list(x.manifest.labels),
                 "config": to_yaml(x.config),
                 "weights": weights,
             },

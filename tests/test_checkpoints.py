@@ -170,9 +170,9 @@ def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(checkpoints):
 
 def test_weights_alone_hold_facts_and_nothing_else(tmp_path):
     weights = {"w": torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)}
-    save_weights(tmp_path / "a.safetensors", weights, {"labels": "[]"})
+    save_weights(tmp_path / "a.safetensors", weights, {"labels": ["a"]})
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
-        assert file.metadata() == {"labels": "[]"}
+        assert json.loads(file.metadata()["audioml"]) == {"labels": ["a"]}
         assert torch.equal(file.get_tensor("w"), weights["w"])
 
 

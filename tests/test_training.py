@@ -240,9 +240,7 @@ def test_without_validation_nothing_is_selected():
 
 def test_a_loss_that_is_not_finite_stops_before_the_step():
     stopped, whole = make_trainer(bad={(1, 3)}), make_trainer()
-    with pytest.raises(
-        TrainingError, match=r"epoch 2, step 4: the loss is nan, with the clips c"
-    ):
+    with pytest.raises(TrainingError, match=r"epoch 2, step 4: the loss is nan, with the clips c"):
         stopped.fit()
     count, step = itertools.count(), whole._train_step
 

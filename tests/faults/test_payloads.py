@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import pickle
 import re
 import shutil
@@ -14,9 +15,9 @@ import yaml
 from tiny import SETTINGS, make_tiny
 from web import serve
 
+from audioml.checkpoints import CHECKPOINT_VERSION
 from audioml.cli import EXIT_DEFECT, EXIT_STOPPED, EXIT_USAGE, main
 from audioml.config import load_config, to_yaml
-from audioml.runs import save_checkpoint
 from audioml.training import Interrupted
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -51,6 +52,21 @@ def as_legacy(content, file):
 
 def as_pickle(content, file):
     file.write_bytes(pickle.dumps(content, 2))
+
+
+def as_checkpoint(content, file):
+    as_zip({"version": CHECKPOINT_VERSION, **content}, file)
+
+
+def plant(folder, name, marker, way=as_checkpoint):
+    """Put a payload in a checkpoint's place, vouched for by the manifest, and name the file."""
+    file = folder / "checkpoints" / name
+    way({"model": Payload(marker)}, file)
+    (folder / "checkpoints" / "previous.pt").unlink()
+    manifest = folder / "checkpoints" / "manifest.json"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {name: digest}))
+    return str(file)
 
 
 def stop(*_, **__):
@@ -139,26 +155,20 @@ def test_as_weights_of_many_runs(data, tmp_path, marker, verb, capsys):
 
 
 @pytest.mark.parametrize("name", ["last.pt", "best.pt"])
-@pytest.mark.parametrize("way", [*WAYS, save_checkpoint])
+@pytest.mark.parametrize("way", [*WAYS, as_checkpoint])
 def test_as_the_checkpoint_of_a_resumed_run(finished, tmp_path, marker, refusal, name, way):
     folder = shutil.copytree(finished, tmp_path / "run")
-    file = folder / "checkpoints" / name
-    content = {"model": Payload(marker)}
-    if way is save_checkpoint:
-        save_checkpoint(file, content)
-    else:
-        way(content, file)
-    assert str(file) in refusal("train", f"resume={folder}")
+    assert plant(folder, name, marker, way) in refusal("train", f"resume={folder}")
 
 
 def test_as_the_checkpoint_of_a_fold(data, finished, tmp_path, marker, refusal):
     folder = tmp_path / "crossval"
     fold = shutil.copytree(finished, folder / "fold-1")
     (fold / "summary.json").unlink()
-    save_checkpoint(fold / "checkpoints" / "last.pt", {"model": Payload(marker)})
+    file = plant(fold, "last.pt", marker)
     config = load_config(overrides=[*SETTINGS, f"data.root={data}", "train.epochs=1"])
     (folder / "config.yaml").write_text(to_yaml(config))
-    assert str(fold / "checkpoints" / "last.pt") in refusal("crossval", f"resume={folder}")
+    assert file in refusal("crossval", f"resume={folder}")
 
 
 def test_as_the_checkpoint_of_a_trial(data, finished, tmp_path, marker, refusal, monkeypatch):
@@ -168,8 +178,8 @@ def test_as_the_checkpoint_of_a_trial(data, finished, tmp_path, marker, refusal,
         patch.setattr("audioml.sweep.run_experiment", stop)
         assert main(words) == EXIT_STOPPED
     trial = shutil.copytree(finished, folder / "trials" / "0000")
-    save_checkpoint(trial / "checkpoints" / "last.pt", {"model": Payload(marker)})
-    assert str(trial / "checkpoints" / "last.pt") in refusal(*words)
+    file = plant(trial, "last.pt", marker)
+    assert file in refusal(*words)
 
 
 @pytest.mark.parametrize("head", [b"", b"SQLite format 3\0"])
