@@ -22,7 +22,7 @@ from torch import Tensor
 from audioml.atomic import replacing
 from audioml.tensor_files import TensorFileError, read_tensor_file
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 log = logging.getLogger("audioml")
 

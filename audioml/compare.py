@@ -40,10 +40,10 @@ class Row:
         name: Its folder's name.
         model: Its model.
         accuracy: Share of all clips classified right.
-        interval: Bootstrap interval of that over clips, 95 %.
+        interval: Bootstrap interval of that over recordings, 95 %.
         macro_auc: Of all clips; for a cross-validation the folds' mean.
         difference: Accuracy less the first one's.
-        difference_interval: Paired bootstrap interval of that over clips, 95 %.
+        difference_interval: Paired bootstrap interval of that over recordings, 95 %.
         p_value: McNemar's exact test against the first one, adjusted after Holm.
         n_parameters: Parameters of the model.
         train_time_s: Training, all folds together [s].
@@ -112,10 +112,10 @@ def _make_row(result: Results, difference: NDArray[np.float64], p_value: float) 
         name=result.path.resolve().name,
         model=summary["model"],
         accuracy=float(result.is_right.mean()),
-        interval=bootstrap_mean(result.is_right.astype(float)),
+        interval=bootstrap_mean(result.is_right.astype(float), result.sources),
         macro_auc=summary["macro_auc"],
         difference=float(difference.mean()),
-        difference_interval=bootstrap_mean(difference),
+        difference_interval=bootstrap_mean(difference, result.sources),
         p_value=p_value,
         n_parameters=summary["n_parameters"],
         train_time_s=summary["train_time_s"],
@@ -160,8 +160,8 @@ def _as_markdown(results: Sequence[Results], rows: Sequence[Row]) -> str:
     table = markdown_table(_HEADER, [_as_cells(row) for row in rows], words=(0, 1, 3, 6))
     notes = (
         f"{summary['data']}, {summary['protocol']}, {n_clips} clips. Intervals: bootstrap over "
-        "clips, for differences paired. p: McNemar's exact test against the first, adjusted after "
-        f"Holm. Speeds on {' and '.join(devices)}"
+        "recordings, for differences paired. p: McNemar's exact test against the first, over clips, "
+        f"adjusted after Holm. Speeds on {' and '.join(devices)}"
         + ("; they can't be compared.\n" if len(devices) > 1 else ".\n")
     )
     return f"{table}\n\n{notes}"

@@ -146,7 +146,7 @@ def _summarise(parts: list[Results], pooled: Results, folds: Sequence[int]) -> d
         spread |= {name: float(np.mean(values)), f"{name}_sd": float(np.std(values, ddof=1))}
     return {
         **spread,
-        "accuracy_interval": bootstrap_mean(pooled.is_right.astype(np.float64)),
+        "accuracy_interval": bootstrap_mean(pooled.is_right.astype(np.float64), pooled.sources),
         "pooled_accuracy": float(pooled.is_right.mean()),
         "n_test": len(pooled.predictions),
         **{name: rows[0][name] for name in _SAME},

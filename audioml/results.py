@@ -91,6 +91,11 @@ class Results:
         return self.predictions[names].to_numpy(np.float64)
 
     @property
+    def sources(self) -> NDArray[np.str_]:
+        """The recording of each clip [clip]."""
+        return self.predictions["source"].to_numpy(np.str_)
+
+    @property
     def is_right(self) -> NDArray[np.bool_]:
         """Whether each clip is classified right [clip]."""
         return self.predictions["is_right"].to_numpy(np.bool_)

@@ -10,15 +10,20 @@ _N_RESAMPLES = 20_000
 _SEED = 0
 
 
-def bootstrap_mean(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
-    """Bootstrap an interval for a mean over clips, by percentiles.
+def bootstrap_mean(
+    values: NDArray[np.float64], sources: Sequence[str] | NDArray[np.str_], level: float = 0.95
+) -> tuple[float, float]:
+    """Bootstrap an interval for a mean over clips, by percentiles over their recordings.
 
-    For accuracies the values are 1 and 0; for a difference of two classifiers on the same clips
-    they are 1, 0 and -1. A resample of n clips only matters by how often each distinct value is in
-    it, and those counts are multinomial: they are drawn directly.
+    Excerpts of one recording are right or wrong together: drawn one by one they would make the
+    interval too narrow, so whole recordings are drawn. A resample only matters by how often each
+    kind of recording is in it, by its clips' number and sum, and those counts are multinomial:
+    they are drawn directly.
 
     Args:
-        values: One number a clip [n], of few distinct values.
+        values: One number a clip [n]: 1 or 0 for an accuracy, their difference for two classifiers
+            on the same clips.
+        sources: The recording of each clip [n].
         level: Share of the resamples within the interval, 0 to 1.
 
     Returns:
@@ -27,15 +32,18 @@ def bootstrap_mean(values: NDArray[np.float64], level: float = 0.95) -> tuple[fl
     Raises:
         ValueError: If there are no clips.
 
-    Source: Efron & Tibshirani 1993, section 13.3; scipy.stats.bootstrap with method="percentile",
-        within 0.005 in tests/test_statistics.py.
+    Source: Efron & Tibshirani 1993, section 13.3; Field & Welsh 2007 for recordings as clusters;
+        scipy.stats.bootstrap with method="percentile", within 0.005 in tests/test_statistics.py
+        where every clip has its own recording.
     """
     if not len(values):
         raise ValueError("an interval needs at least one clip, got none")
-    distinct, counts = np.unique(values, return_counts=True)
-    n, rng = len(values), np.random.default_rng(_SEED)
-    means = rng.multinomial(n, counts / n, size=_N_RESAMPLES) @ distinct / n
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    _, source = np.unique(np.asarray(sources), return_inverse=True)
+    recordings = np.stack((np.bincount(source), np.bincount(source, weights=values)), axis=1)
+    kinds, counts = np.unique(recordings, axis=0, return_counts=True)
+    n, rng = len(recordings), np.random.default_rng(_SEED)
+    n_clips, sums = (rng.multinomial(n, counts / n, size=_N_RESAMPLES) @ kinds).T
+    low, high = np.quantile(sums / n_clips, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

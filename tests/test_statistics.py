@@ -11,15 +11,31 @@ def test_interval_equals_scipys(share):
     expected = stats.bootstrap(
         (values,), np.mean, method="percentile", n_resamples=5000, random_state=1
     ).confidence_interval
-    assert bootstrap_mean(values) == pytest.approx(expected, abs=0.005)
+    assert bootstrap_mean(values, np.arange(400)) == pytest.approx(expected, abs=0.005)
+
+
+def test_recordings_are_drawn_whole():
+    """As by drawing recordings, one by one; wider where the clips of a recording err together."""
+    rng = np.random.default_rng(0)
+    source = np.repeat(np.arange(60), rng.integers(1, 8, size=60))
+    values = (np.arange(60) % 10 > 0)[source].astype(float)
+    drawn = [
+        np.concatenate([values[source == s] for s in rng.choice(60, 60)]).mean()
+        for _ in range(4000)
+    ]
+    low, high = bootstrap_mean(values, [f"recording {s}" for s in source])
+    assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
+    least, most = bootstrap_mean(values, np.arange(len(values)))
+    assert high - low > 1.5 * (most - least)
 
 
 def test_interval_of_a_difference_is_narrower_than_of_its_parts():
     rng = np.random.default_rng(0)
     first = rng.random(400) < 0.9
     second = first ^ (rng.random(400) < 0.02)
-    low, high = bootstrap_mean(first.astype(float) - second)
-    assert high - low < 0.5 * np.subtract(*bootstrap_mean(first.astype(float))[::-1])
+    low, high = bootstrap_mean(first.astype(float) - second, np.arange(400))
+    alone = bootstrap_mean(first.astype(float), np.arange(400))
+    assert high - low < 0.5 * (alone[1] - alone[0])
     assert low <= (first.astype(float) - second).mean() <= high
 
 
@@ -27,18 +43,20 @@ def test_interval_covers_what_it_says():
     rng = np.random.default_rng(0)
     covered = [
         low <= 0.8 <= high
-        for low, high in (bootstrap_mean((rng.random(200) < 0.8) * 1.0) for _ in range(300))
+        for low, high in (
+            bootstrap_mean((rng.random(200) < 0.8) * 1.0, np.arange(200)) for _ in range(300)
+        )
     ]
     assert 0.90 < np.mean(covered) < 0.98
 
 
 def test_interval_of_equal_values_is_that_value():
-    assert bootstrap_mean(np.ones(80)) == (1.0, 1.0)
+    assert bootstrap_mean(np.ones(80), np.arange(80)) == (1.0, 1.0)
 
 
 def test_interval_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one clip"):
-        bootstrap_mean(np.empty(0))
+        bootstrap_mean(np.empty(0), [])
 
 
 def test_mcnemar_counts_only_clips_that_differ():
