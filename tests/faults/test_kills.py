@@ -1,6 +1,6 @@
 """Runs that are killed, stopped or starved, and end as those that were not.
 
-The 50 kills of the long version: ``python -m pytest -m slow tests/faults/test_kills.py``.
+All 50 kills: ``python -m pytest -m "slow or not slow" tests/faults/test_kills.py -k killed``.
 """
 
 import hashlib

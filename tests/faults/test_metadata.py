@@ -177,7 +177,7 @@ def replaced(row, old, new):
             r"row 2: category must be a label, got 'a\\x1b\[2Jb'",
         ),
         (replaced(2, "class_1", '"two\nlines"'), "row 2: category must be a label"),
-        (replaced(2, ",1,A", ",\x00,A"), "row 2: src_file must be the recording"),
+        (replaced(2, ",1,A", ",\x00,A"), "line 3: a NUL character; mend the line"),
         ([row.replace(",", ";") for row in ROWS], "row 1: category must be a label, got ''"),
         (replaced(2, ",", ";"), "row 2: category must be a label, got ''"),
         (replaced(2, ",A", ',"A'), "not readable as CSV"),
