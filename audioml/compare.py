@@ -160,8 +160,8 @@ def _as_markdown(results: Sequence[Results], rows: Sequence[Row]) -> str:
     table = markdown_table(_HEADER, [_as_cells(row) for row in rows], words=(0, 1, 3, 6))
     notes = (
         f"{summary['data']}, {summary['protocol']}, {n_clips} clips. Intervals: bootstrap over "
-        "recordings, for differences paired. p: McNemar's exact test against the first, over clips, "
-        f"adjusted after Holm. Speeds on {' and '.join(devices)}"
+        "recordings, for differences paired. p: McNemar's exact test against the first, clip by "
+        f"clip, adjusted after Holm. Speeds on {' and '.join(devices)}"
         + ("; they can't be compared.\n" if len(devices) > 1 else ".\n")
     )
     return f"{table}\n\n{notes}"
