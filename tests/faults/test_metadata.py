@@ -275,7 +275,7 @@ def test_unsafe_tags_run_nothing(tmp_path, monkeypatch, value):
         (b"data: &a {root: *a}", "recursive aliases"),
         (b"data:\n\tseed: 1", "cannot start any token"),
         (b"data: {seed: %s}" % (b"9" * 5000), "integer string conversion"),
-        (b"data: " + b"{a: " * 5000 + b"}" * 5000, "recursion"),
+        (b"data: " + b"{a: " * 5000 + b"}" * 5000, "(recursion|maximum nesting)"),
         (b"".join(b"%c: &%c [%s]\n" % (c, c, b",".join([b"*%c" % (c - 1) if c > 97 else b"x"] * 9))
                   for c in range(97, 107)), "limit"),
         (b"- data", "expected a mapping of sections"),
