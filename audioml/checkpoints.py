@@ -3,7 +3,7 @@
 A checkpoint is written beside the one it replaces, flushed, and renamed; the one before it is kept
 as ``previous.pt``. Last of all its SHA-256 goes into ``manifest.json``, in the same manner. So
 whatever is cut short, by a kill, a full disk or a power cut, one whole checkpoint is listed. What
-is not listed, or not as listed, is not used.
+is not as listed is not used.
 """
 
 import hashlib
@@ -74,8 +74,10 @@ class Checkpoints:
     def save_best(self, state: Mapping[str, Any]) -> None:
         """Make ``state`` the checkpoint of the best epoch."""
         with replacing(self.best) as file:
-            digest = _write(state, file)
-        self._list({"best.pt": digest})
+            digests = {"best.pt": _write(state, file)}
+            if self.best.exists():
+                digests["best.pt, replaced"] = _digest(self.best)
+            self._list(digests)  # before it is in place, and with the one that is still there
 
     def load_last(self) -> dict[str, Any]:
         """Read the newest checkpoint that is whole; what is newer is reported and set aside.
@@ -91,7 +93,7 @@ class Checkpoints:
                 reasons.append(str(error))
                 continue
             for reason in reasons:
-                log.warning("damaged   %s; going on from %s", reason, path.name)
+                log.warning("not whole %s; going on from %s", reason, path.name)
             if reasons and self.last.exists():  # else the next one would put it in path's place
                 self.last.replace(self.path / "last.damaged.pt")
             return state
@@ -106,12 +108,9 @@ class Checkpoints:
         return self._load(self.best)
 
     def _load(self, path: Path) -> dict[str, Any]:
-        listed = self._read_manifest()
-        if listed is not None and path.is_file():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest not in listed.values():
-                raise CheckpointError(f"{path}: its SHA-256 is not in {self._manifest.name}")
+        listed = self._read_manifest() or {}
+        if path.name in listed and path.is_file() and _digest(path) not in listed.values():
+            raise CheckpointError(f"{path}: its SHA-256 is not in {self._manifest.name}")
         return load_checkpoint(path)
 
     def _read_manifest(self) -> dict[str, str] | None:
@@ -121,9 +120,11 @@ class Checkpoints:
         except FileNotFoundError:
             return None
         except ValueError:
-            log.warning("damaged   %s: not JSON; going on without it", self._manifest)
+            listed = None
+        if not isinstance(listed, dict):
+            log.warning("damaged   %s: not a list of SHA-256; going on without it", self._manifest)
             return None
-        return cast(dict[str, str], listed)
+        return listed
 
     def _list(self, digests: dict[str, str]) -> None:
         """Add to the manifest; a checkpoint that is replaced becomes the previous one."""
@@ -146,6 +147,11 @@ def _write(state: Mapping[str, Any], file: BufferedWriter) -> str:
     file.flush()
     os.fsync(file.fileno())
     return hashlib.sha256(content.getbuffer()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

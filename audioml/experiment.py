@@ -14,7 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 import audioml
 from audioml import plots
-from audioml.checkpoints import save_weights
+from audioml.checkpoints import CheckpointError, save_weights
 from audioml.config import RunConfig, flatten, load_config, to_yaml
 from audioml.determinism import repeatable_operations
 from audioml.evaluation import (
@@ -37,7 +37,7 @@ from audioml.runs import (
 from audioml.splits import split_digest, split_table
 from audioml.step_guard import TrainingError
 from audioml.tracking import Tracker, peak_memory_gib
-from audioml.training import Interrupted, Trainer, describe_epoch
+from audioml.training import Interrupted, Progress, Trainer, describe_epoch
 
 log = logging.getLogger("audioml")
 
@@ -83,6 +83,7 @@ def run_experiment(
         experiment = prepare(config, device, resumes=resumes)
         if folder is None:
             folder = RunFolder.create(config)
+            folder.write_text("config.yaml", to_yaml(config))  # from here on it can be resumed
             stack.enter_context(folder.writing())
         set_log_file(folder.path / "log.txt")
         part = "test" if evaluate_test else "val"
@@ -168,7 +169,9 @@ class _Run:
             except RuntimeError as error:
                 config = self.x.config
                 n_clips = config.train.batch_size // 2
-                if not (is_out_of_memory(error) and config.train.auto_batch and n_clips >= 2):
+                validates = self.trainer.progress.step == len(self.trainer.loader)
+                may_halve = config.train.auto_batch and n_clips >= 2 and not validates
+                if not (is_out_of_memory(error) and may_halve):
                     raise
             log.warning("memory    %s", self._explain_memory())
             log.warning("          going on with train.batch_size=%d", n_clips)
@@ -224,7 +227,22 @@ class _Run:
         self.trainer.load_state(checkpoint)
         p = self.trainer.progress
         p.step = p.step * checkpoint["batch_size"] // self.trainer.loader.batch_size
+        self._take_up_best()
         log.info("resume    after epoch %d, step %d", p.epoch, p.step)
+
+    def _take_up_best(self) -> None:
+        """Keep to the best epoch that is there: it may be newer than the last checkpoint."""
+        p, checkpoints, best = self.trainer.progress, self.folder.checkpoints, Progress()
+        if checkpoints.best.exists():
+            try:
+                best = Progress(**checkpoints.load_best()["progress"])
+            except CheckpointError as error:
+                raise CheckpointError(
+                    f"{error}; delete the file to go on with the best of the epochs to come"
+                ) from error
+        elif p.best_epoch:
+            log.warning("lost      the best epoch so far, %d: no best.pt", p.best_epoch)
+        p.best_epoch, p.best_score = best.best_epoch, best.best_score
 
     def _evaluate(self) -> dict[str, Any]:
         """Evaluate the last and, where validation chose one, the best weights."""

@@ -8,7 +8,9 @@ _SIGNS = (  # of errors that libraries raise as plain RuntimeErrors
     "CUFFT_ALLOC_FAILED",
     "CUFFT_INTERNAL_ERROR",  # what cuFFT says where it gets no work area
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # and cuBLAS, as its first call
     "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",  # of pinned memory, or of loading a kernel
     "DefaultCPUAllocator: can't allocate memory",
 )
 

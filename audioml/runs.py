@@ -51,7 +51,7 @@ class Folder:
         """
         if config.run.dir is not None:
             path = Path(config.run.dir)
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            if path.exists() and (not path.is_dir() or any(f.is_file() for f in path.rglob("*"))):
                 raise RunError(
                     f"{path}: already there; choose another run.dir, or continue what is in it "
                     f"with resume={path}"

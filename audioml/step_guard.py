@@ -40,7 +40,8 @@ class StepGuard:
         model: What is trained.
         optimizer: A fused one.
         clip_names: What to call the clips, by their index.
-        policy: Whether such a step stops the training, or is skipped and counted.
+        policy: Whether such a step stops the training, or is skipped and counted; a weight average
+            then takes the weights of the step before once more.
     """
 
     def __init__(
@@ -54,6 +55,10 @@ class StepGuard:
         self._clip_names, self._policy = clip_names, policy
         self._unread: list[_Step] = []
         self._buffers: list[Tensor] = []
+
+    def forget(self) -> None:
+        """Forget the steps not read yet, of a training that is given up."""
+        self._unread = []
 
     def remember(self) -> None:
         """Keep batch norm's statistics, which change before it is known whether they should."""
@@ -87,8 +92,9 @@ class StepGuard:
 
     def restore(self, is_bad: Tensor) -> None:
         """Take back what a step that was left out did to the statistics."""
-        for buffer, before in zip(self._model.buffers(), self._buffers, strict=False):
-            buffer.copy_(torch.where(is_bad, before, buffer))
+        if self._policy == "skip":
+            for buffer, before in zip(self._model.buffers(), self._buffers, strict=True):
+                buffer.copy_(torch.where(is_bad, before, buffer))
 
     def check(self) -> int:
         """Read which of the latest steps were left out.
@@ -108,7 +114,7 @@ class StepGuard:
         if self._policy == "stop":
             raise TrainingError(
                 f"{text}; the step was not taken, and the last checkpoint is from before it. Lower "
-                "optim.lr or optim.grad_clip, or set train.on_bad_step=skip"
+                "optim.lr or optim.grad_clip, or start with train.on_bad_step=skip"
             )
         log.warning("skipped   %s%s", text, f" (and {len(bad) - 1} more)" if len(bad) > 1 else "")
         return len(bad)

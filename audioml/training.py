@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from audioml.config import FinetuneConfig, OptimConfig, OutputConfig, TrainConfig
@@ -24,6 +24,7 @@ from audioml.loader import Batch, Loader
 from audioml.models import Network
 from audioml.precision import autocast
 from audioml.rng import Stream, random_words
+from audioml.schedule import averaging_decay, lr_factor
 from audioml.step_guard import StepGuard, TrainingError
 
 log = logging.getLogger("audioml")
@@ -70,43 +71,6 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def lr_factor(step: int, n_steps: int, schedule: str, warmup_share: float) -> float:
-    """Say which part of the peak learning rate a step uses.
-
-    Args:
-        step: Step number, from 0.
-        n_steps: Steps of the whole training.
-        schedule: "cosine" (linear warm-up, then half a cosine to 0), "one_cycle" (half a cosine
-            up from 1/25, half a cosine down to 0) or "constant" (after the warm-up).
-        warmup_share: Share of the steps spent rising.
-
-    Returns:
-        0 to 1.
-
-    Source: Loshchilov & Hutter 2017 (cosine); Smith & Topin 2018 (one-cycle).
-    """
-    n_warmup = warmup_share * n_steps
-    if step < n_warmup:
-        if schedule == "one_cycle":
-            return 0.04 + 0.96 * 0.5 * (1.0 - math.cos(math.pi * step / n_warmup))
-        return (step + 1) / (n_warmup + 1)
-    if schedule == "constant":
-        return 1.0
-    return 0.5 * (1.0 + math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1)))
-
-
-def averaging_decay(step: int, most: float) -> float:
-    """Say how much of the averaged weights a step keeps: less at first, when they are worth little.
-
-    Args:
-        step: Step number, from 0.
-        most: What is kept in the end, 0 to 1.
-
-    Source: tf.train.ExponentialMovingAverage with num_updates.
-    """
-    return min(most, (1 + step) / (10 + step))
-
-
 class Trainer:
     """Train a model on a loader's batches.
 
@@ -146,11 +110,7 @@ class Trainer:
         self.device = loader.device
         memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
         self.model = model.to(memory_format=memory_format)
-        self.ema = (
-            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(), use_buffers=True)
-            if optim.ema_decay
-            else None
-        )
+        self.ema = AveragedModel(model, use_buffers=True) if optim.ema_decay else None
         self._forward = torch.compile(self.model) if train.compile else self.model
         groups = parameter_groups(
             model, weight_decay=optim.weight_decay, lr_decay=self.finetune.lr_decay
@@ -180,7 +140,7 @@ class Trainer:
         Raises:
             Interrupted: On the first Ctrl-C or SIGTERM, after the step that is running; the
                 trainer's state is whole and can be saved. A second Ctrl-C stops at once.
-            TrainingError: If a loss or gradient is not finite.
+            TrainingError: If a loss or gradient is not finite, unless such steps are skipped.
         """
         n_clips = len(self.loader.clip_index)
         bar = tqdm(
@@ -195,6 +155,8 @@ class Trainer:
                 bar.set_description(f"epoch {self.progress.epoch + 1}/{self.train.epochs}")
                 self._train_epoch(bar)
                 self._finish_epoch()
+                if self._stop_requested:
+                    raise Interrupted(f"stopped after epoch {self.progress.epoch}")
 
     def _train_epoch(self, bar: "tqdm[Any]") -> None:
         """Run the epoch's remaining steps; sums stay on the device until they are needed."""
@@ -295,13 +257,24 @@ class Trainer:
         self.optimizer.step()
         self.guard.restore(is_bad)
         if self.ema is not None:
-            decay = averaging_decay(step, self.optim.ema_decay)
-            self.ema.multi_avg_fn = get_ema_multi_avg_fn(decay)
-            self.ema.update_parameters(self.model)
+            self._average(self.ema, averaging_decay(step, self.optim.ema_decay))
         with torch.no_grad():
             n_right = (logits.argmax(1) == batch.target.argmax(1)).sum()
             sums = torch.stack((loss * len(logits), n_right, torch.full_like(loss, len(logits))))
             return sums.double().masked_fill_(is_bad, 0.0)
+
+    def _average(self, ema: AveragedModel, decay: float) -> None:
+        """Do what ``ema.update_parameters`` does, but never wait for the device."""
+        decay = decay if ema.n_averaged else 0.0  # it is on the CPU
+        ours, theirs = ([*m.parameters(), *m.buffers()] for m in (ema.module, self.model))
+        pairs = list(zip(ours, theirs, strict=True))
+        with torch.no_grad():
+            averaged, new = zip(*((a, b) for a, b in pairs if a.is_floating_point()), strict=True)
+            torch._foreach_lerp_(averaged, new, 1.0 - decay)
+            for counter, count in pairs:
+                if not counter.is_floating_point():
+                    counter.copy_(count)
+        ema.n_averaged += 1
 
     def _lr(self, step: int) -> float:
         n_steps = self.train.epochs * len(self.loader)
@@ -358,6 +331,7 @@ class Trainer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up a whole state that ``state`` returned, to go on training."""
+        self.guard.forget()
         self.load_weights(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
@@ -373,7 +347,6 @@ class Trainer:
             for each, handler in before.items():
                 signal.signal(each, handler)
 
-        self._stop_requested = False
         for number in signals:
             signal.signal(number, request_stop)
         try:

@@ -97,7 +97,30 @@ def test_killed_at_any_point_of_a_save_a_whole_checkpoint_is_there(tmp_path, mon
     assert len(outcomes) >= 18
 
 
+def test_killed_at_any_point_of_saving_the_best_one_is_there(tmp_path, monkeypatch):
+    outcomes = []
+    for half in count():
+        checkpoints = Checkpoints(tmp_path / str(half))
+        checkpoints.save_best(state(1))
+        with monkeypatch.context() as patched:
+            kill_at(patched, half / 2)
+            try:
+                checkpoints.save_best(state(2))
+            except KilledError:
+                outcomes.append(checkpoints.load_best()["number"])
+            else:
+                break
+        with monkeypatch.context() as patched:
+            kill_at(patched, half / 2)
+            with pytest.raises(KilledError):
+                checkpoints.save_best(state(3))
+        assert checkpoints.load_best()["number"] in {outcomes[-1], 3}
+    assert outcomes == sorted(outcomes)
+    assert set(outcomes) == {1, 2}
+
+
 def test_killed_in_the_first_save_there_is_nothing_or_a_whole_one(tmp_path, monkeypatch):
+    n_there = 0
     for half in count():
         checkpoints = Checkpoints(tmp_path / str(half))
         with monkeypatch.context() as patched:
@@ -110,6 +133,8 @@ def test_killed_in_the_first_save_there_is_nothing_or_a_whole_one(tmp_path, monk
                 break
         if checkpoints.are_there:
             assert checkpoints.load_last()["number"] == 1
+            n_there += 1
+    assert 0 < n_there < half
 
 
 def damage(file, kind):
@@ -145,14 +170,19 @@ def test_a_damaged_best_checkpoint_is_refused(checkpoints):
         checkpoints.load_best()
 
 
-@pytest.mark.parametrize("content", [None, b"", b'{"last.pt": "12'])
-def test_without_a_list_a_readable_checkpoint_is_used(checkpoints, content):
+@pytest.mark.parametrize("content", [None, b"", b'{"last.pt": "12', b"[]"])
+def test_without_a_list_readable_checkpoints_are_used(checkpoints, content):
+    checkpoints.save_best(state(0))
+    checkpoints.save_last(state(0))
     checkpoints.save_last(state(1))
     manifest = checkpoints.path / "manifest.json"
     manifest.unlink() if content is None else manifest.write_bytes(content)
     assert checkpoints.load_last()["number"] == 1
     checkpoints.save_last(state(2))
     assert checkpoints.load_last()["number"] == 2
+    assert checkpoints.load_best()["number"] == 0
+    damage(checkpoints.last, 0.5)
+    assert checkpoints.load_last()["number"] == 1
 
 
 def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(checkpoints):

@@ -51,6 +51,8 @@ def test_a_named_folder_is_never_written_over():
     config = load_config(overrides=["run.dir=mine"])
     folder = RunFolder.create(config)
     assert folder.path == Path("mine")
+    assert RunFolder.create(config).path == folder.path  # nothing is in it yet
+    folder.write_text("config.yaml", "")
     with pytest.raises(RunError, match=r"mine: already there.*resume=mine"):
         RunFolder.create(config)
 

@@ -13,12 +13,11 @@ from audioml.config import FinetuneConfig, OptimConfig, OutputConfig, TrainConfi
 from audioml.loader import Batch
 from audioml.models import Network
 from audioml.rng import Stream, random_words
+from audioml.schedule import averaging_decay, lr_factor
 from audioml.step_guard import TrainingError
 from audioml.training import (
     Interrupted,
     Trainer,
-    averaging_decay,
-    lr_factor,
 )
 
 N_CLASSES = 3

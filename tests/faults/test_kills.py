@@ -21,6 +21,7 @@ import pytest
 import torch
 from tiny import SETTINGS, make_tiny
 
+from audioml.checkpoints import Checkpoints
 from audioml.cli import main
 from audioml.config import load_config
 from audioml.experiment import run_experiment
@@ -52,7 +53,7 @@ def tiny(tmp_path_factory):
 def whole(tiny, tmp_path_factory):
     """The folder of a run that nothing happened to."""
     place = tmp_path_factory.mktemp("whole")
-    assert start(place, tiny).wait(timeout=120) == 0
+    finish(start(place, tiny))
     return place / "run"
 
 
@@ -70,6 +71,13 @@ def start(place, tiny, **options):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         **options,
     )
+
+
+def finish(process):
+    """Wait for the end of a process that is to succeed, and return what it printed."""
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    return out
 
 
 def wait_for_saves(process, folder, n_saves):
@@ -114,18 +122,18 @@ def test_a_run_killed_five_times_ends_in_the_same_bytes(seed, tiny, whole, tmp_p
     place, n_kills = tmp_path / "killed", 0
     while n_kills < N_KILLS:
         process = start(place, tiny)
-        n_saves = g.randint(0 if n_kills else -1, N_SAVES // (N_KILLS + 1))
-        if n_saves < 0:  # while it is being prepared, or the first checkpoint is written
-            time.sleep(g.uniform(0, 6))
+        if n_kills == 0:  # in the first moments of the folder
+            while not (place / "run" / "config.yaml").exists():
+                time.sleep(0.001)
+            time.sleep(g.uniform(0, 0.2))
         else:
+            n_saves = g.randint(0, N_SAVES // (N_KILLS + 1))
             assert wait_for_saves(process, place / "run", n_saves)
             time.sleep(g.uniform(0, 0.03))
         process.kill()
         process.communicate()
         n_kills += 1
-    process = start(place, tiny)
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error
+    finish(start(place, tiny))
     assert_equal_ends(place / "run", whole)
 
 
@@ -139,7 +147,7 @@ def test_asked_to_stop_it_finishes_the_step_saves_and_says_how_to_go_on(
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "everything is saved. Continue with: python train.py resume=run" in error
-    assert start(tmp_path, tiny).wait(timeout=120) == 0
+    finish(start(tmp_path, tiny))
     assert_equal_ends(tmp_path / "run", whole)
 
 
@@ -153,8 +161,7 @@ def test_a_run_that_sleeps_wakes_up_and_no_other_takes_its_place(tiny, whole, tm
     assert error.startswith("error: run: another process is at work in it")
     assert process.poll() is None
     process.send_signal(signal.SIGCONT)
-    process.communicate(timeout=120)
-    assert process.returncode == 0
+    finish(process)
     assert_equal_ends(tmp_path / "run", whole)
 
 
@@ -179,9 +186,7 @@ def test_a_killed_sweep_ends_in_the_same_bytes(tiny, tmp_path):
             assert wait_for_saves(process, folder, 6)
             process.kill()
             process.communicate()
-        process = start_sweep(tmp_path / ("killed" if kills else "whole"))
-        _, error = process.communicate(timeout=120)
-        assert process.returncode == 0, error
+        finish(start_sweep(tmp_path / ("killed" if kills else "whole")))
     for trial in ("0000", "0001"):
         whole, killed = (
             (tmp_path / name / "sweep" / "trials" / trial / "model.safetensors").read_bytes()
@@ -229,7 +234,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(tiny, whole
     assert process.returncode == 2, error
     last_line = error.strip().splitlines()[-1]
     assert re.match(r"error: .*File too large: 'run/checkpoints/(last|best)\.pt'", last_line)
-    assert start(place, tiny).wait(timeout=120) == 0
+    finish(start(place, tiny))
     assert_equal_ends(place / "run", whole)
 
 
@@ -242,11 +247,32 @@ def test_half_a_line_of_metrics_and_a_damaged_checkpoint_lose_nothing(tiny, whol
     metrics.write_text(metrics.read_text()[:-7])
     last = tmp_path / "run" / "checkpoints" / "last.pt"
     last.write_bytes(last.read_bytes()[:5000])
-    process = start(tmp_path, tiny)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
+    out = finish(start(tmp_path, tiny))
     assert "last.pt: its SHA-256 is not in manifest.json; going on from previous.pt" in out
     assert_equal_ends(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_the_best_epoch_may_be_newer_than_the_last_checkpoint_or_lost(
+    whole, tmp_path, monkeypatch, capsys, is_lost
+):
+    monkeypatch.chdir(tmp_path)
+    folder = Path(shutil.copytree(whole, "run"))
+    newest = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
+    newest["progress"] |= {"best_epoch": 1, "best_score": (0.0, -9.0)}
+    Checkpoints(folder / "checkpoints").save_last(newest)
+    if is_lost:
+        best = folder / "checkpoints" / "best.pt"
+        best.write_bytes(b"PK")
+        assert main(["train", "resume=run"]) == 2
+        assert "best.pt: its SHA-256 is not in manifest.json; delete" in capsys.readouterr().err
+        best.unlink()
+    assert main(["train", "resume=run"]) == 0
+    ours, theirs = (json.loads((f / "summary.json").read_text()) for f in (folder, whole))
+    assert ("lost      the best epoch so far, 1: " in capsys.readouterr().out) == is_lost
+    assert ours["weights"] == ("last" if is_lost else "best")
+    assert ours["best_epoch"] == (None if is_lost else theirs["best_epoch"])
+    assert is_lost or ours["best"] == pytest.approx(theirs["best"])  # threads differ
 
 
 @pytest.fixture
