@@ -108,27 +108,27 @@ class Checkpoints:
         return self._load(self.best)
 
     def _load(self, path: Path) -> dict[str, Any]:
-        listed = self._read_manifest() or {}
+        listed = self._read_manifest()
         if path.name in listed and path.is_file() and _digest(path) not in listed.values():
             raise CheckpointError(f"{path}: its SHA-256 is not in {self._manifest.name}")
         return load_checkpoint(path)
 
-    def _read_manifest(self) -> dict[str, str] | None:
-        """Read the SHA-256 of each checkpoint; None if there is no list."""
+    def _read_manifest(self) -> dict[str, str]:
+        """Read the SHA-256 of each checkpoint; of none if there is no list."""
         try:
             listed = json.loads(self._manifest.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return None
+            return {}
         except ValueError:
             listed = None
         if not isinstance(listed, dict):
             log.warning("damaged   %s: not a list of SHA-256; going on without it", self._manifest)
-            return None
+            return {}
         return listed
 
     def _list(self, digests: dict[str, str]) -> None:
         """Add to the manifest; a checkpoint that is replaced becomes the previous one."""
-        listed = self._read_manifest() or {}
+        listed = self._read_manifest()
         if "last.pt" in digests and "last.pt" in listed:
             listed["previous.pt"] = listed["last.pt"]
         with replacing(self._manifest) as file:

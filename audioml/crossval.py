@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from audioml import plots
 from audioml.config import RunConfig, load_config, to_yaml
-from audioml.datasets import load_manifest
+from audioml.datasets import load_configured
 from audioml.experiment import run_experiment
 from audioml.results import Results
 from audioml.runs import Folder, RunError, RunFolder, describe_environment
@@ -46,14 +46,7 @@ def run_crossval(config: RunConfig) -> dict[str, Any] | None:
         Interrupted: If it was stopped and can be resumed; the message says how.
     """
     config, path = _settings(config)
-    data = config.data
-    manifest = load_manifest(
-        name=data.name,
-        root=data.root,
-        url=data.url,
-        seed=data.seed,
-        check_files=data.on_bad_file == "stop",
-    )
+    manifest = load_configured(config.data)
     folds = official_folds(manifest, config.splits.protocol)
     folder = Folder(path) if path else Folder.create(config, "crossval")
     if path is None:

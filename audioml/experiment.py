@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from audioml.evaluation import (
     write_evaluation,
 )
 from audioml.loader import Batch
-from audioml.memory import describe_memory, is_out_of_memory
+from audioml.memory import describe_memory, explained_memory, is_out_of_memory
 from audioml.preparation import Experiment, choose_device, prepare
 from audioml.runs import (
     RunError,
@@ -35,7 +36,6 @@ from audioml.runs import (
     log_to_file,
 )
 from audioml.splits import split_digest, split_table
-from audioml.step_guard import TrainingError
 from audioml.tracking import Tracker, peak_memory_gib
 from audioml.training import Interrupted, Progress, Trainer, describe_epoch
 
@@ -43,6 +43,10 @@ log = logging.getLogger("audioml")
 
 _N_SHOWN = 8  # log-mels in train_batch.png
 _N_HEARD = 4  # clips in TensorBoard
+_BEFORE_TRAINING = (
+    "out of memory before training began; lower train.eval_batch_size, or keep the clips elsewhere "
+    "with audio.store=pinned or stream"
+)
 
 
 def run_experiment(
@@ -80,7 +84,8 @@ def run_experiment(
         set_log_file = stack.enter_context(log_to_file())
         _greet(config, device)
         resumes = folder is not None and folder.checkpoints.are_there
-        experiment = prepare(config, device, resumes=resumes)
+        with explained_memory(lambda: _BEFORE_TRAINING):
+            experiment = prepare(config, device, resumes=resumes)
         if folder is None:
             folder = RunFolder.create(config)
             folder.write_text("config.yaml", to_yaml(config))  # from here on it can be resumed
@@ -121,9 +126,7 @@ class _Run:
         if resumes:
             self._take_up(folder.checkpoints.load_last())
         else:
-            folder.write_start(
-                experiment.config, split_table(experiment.manifest, experiment.split)
-            )
+            folder.write_start(split_table(experiment.manifest, experiment.split))
             if len(experiment.bad_files):
                 folder.write_table("bad_files.csv", experiment.bad_files)
             self._save()
@@ -134,10 +137,11 @@ class _Run:
         log.info("run       %s", self.folder.path)
         resume = f"python train.py {shlex.quote(f'resume={self.folder.path}')}"
         try:
-            self._show_batch()
-            self._fit()
-            log.info("trained   in %.0f s", self.trainer.progress.train_s)
-            return self._evaluate()
+            with explained_memory(self._explain_memory):
+                self._show_batch()
+                self._fit()
+                log.info("trained   in %.0f s", self.trainer.progress.train_s)
+                return self._evaluate()
         except Interrupted as stop:
             self._save()
             raise Interrupted(f"{stop}; everything is saved. Continue with: {resume}") from stop
@@ -145,10 +149,6 @@ class _Run:
             raise Interrupted(
                 f"stopped; the last checkpoint is kept. Continue with: {resume}"
             ) from stop
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise TrainingError(self._explain_memory()) from error
         finally:
             self.tracker.close()
 
@@ -156,9 +156,10 @@ class _Run:
         log.info("%s", describe_epoch(row, self.x.config.train.epochs, is_best))
         self.folder.write_table("metrics.csv", self.trainer.progress.history)
         self.tracker.log_epoch(row)
+        checkpoint = self._checkpoint()
         if is_best:  # first, so that last.pt never names a best epoch that best.pt lacks
-            self.folder.checkpoints.save_best(self._checkpoint())
-        self._save()
+            self.folder.checkpoints.save_best(checkpoint)
+        self.folder.checkpoints.save_last(checkpoint)
         self.on_epoch(row)
 
     def _fit(self) -> None:
@@ -169,8 +170,8 @@ class _Run:
             except RuntimeError as error:
                 config = self.x.config
                 n_clips = config.train.batch_size // 2
-                validates = self.trainer.progress.step == len(self.trainer.loader)
-                may_halve = config.train.auto_batch and n_clips >= 2 and not validates
+                trains = self.trainer.progress.step < len(self.trainer.loader)  # not validates
+                may_halve = config.train.auto_batch and n_clips >= 2 and trains
                 if not (is_out_of_memory(error) and may_halve):
                     raise
             log.warning("memory    %s", self._explain_memory())
@@ -186,10 +187,11 @@ class _Run:
 
     def _explain_memory(self) -> str:
         train, x = self.x.config.train, self.x
+        remedy = "lower them" if train.auto_batch else "lower them, set train.auto_batch=true"
         return (
             f"out of memory with train.batch_size={train.batch_size} and train.eval_batch_size="
-            f"{train.eval_batch_size} ({describe_memory(x.store, x.device)}); lower them, set "
-            "train.auto_batch=true, or keep the clips elsewhere with audio.store=pinned or stream"
+            f"{train.eval_batch_size} ({describe_memory(x.store, x.device)}); {remedy}, or keep "
+            "the clips elsewhere with audio.store=pinned or stream"
         )
 
     def _save(self) -> None:
@@ -203,18 +205,21 @@ class _Run:
             "labels": list(x.manifest.labels),
             "frontend": x.frontend.state_dict(),
             "batch_size": self.trainer.loader.batch_size,
-            "split_digests": self._split_digests(),
-            "train_sources": sorted(set(x.manifest.sources[x.split.train].tolist())),
+            **self._split_facts,
             **self.trainer.state(),
         }
 
-    def _split_digests(self) -> dict[str, str]:
-        parts = self.x.split.parts.items()
-        return {part: split_digest(self.x.manifest, clips) for part, clips in parts}
+    @cached_property
+    def _split_facts(self) -> dict[str, Any]:
+        """What a checkpoint says of the split, to refuse another one and clips it trained on."""
+        manifest, split = self.x.manifest, self.x.split
+        digests = {part: split_digest(manifest, clips) for part, clips in split.parts.items()}
+        sources = sorted(set(manifest.sources[split.train].tolist()))
+        return {"split_digests": digests, "train_sources": sources}
 
     def _take_up(self, checkpoint: dict[str, Any]) -> None:
         """Continue from a checkpoint, if classes and split are still the same."""
-        digests = self._split_digests()
+        digests = self._split_facts["split_digests"]
         changed = [part for part in digests if digests[part] != checkpoint["split_digests"][part]]
         if list(self.x.manifest.labels) != checkpoint["labels"]:
             changed.append("labels")

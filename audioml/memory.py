@@ -1,7 +1,11 @@
 """What to say, and do, when memory runs out."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import torch
 
+from audioml.step_guard import TrainingError
 from audioml.store import ClipStore
 
 _SIGNS = (  # of errors that libraries raise as plain RuntimeErrors
@@ -13,6 +17,21 @@ _SIGNS = (  # of errors that libraries raise as plain RuntimeErrors
     "CUDA error: out of memory",  # of pinned memory, or of loading a kernel
     "DefaultCPUAllocator: can't allocate memory",
 )
+
+
+@contextmanager
+def explained_memory(explain: Callable[[], str]) -> Iterator[None]:
+    """Say what to change where memory runs out.
+
+    Raises:
+        TrainingError: With what ``explain`` returns.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(explain()) from error
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -21,7 +21,7 @@ from audioml.clips import (
     scan_headers,
 )
 from audioml.config import ConfigError, RunConfig
-from audioml.datasets import load_manifest
+from audioml.datasets import load_configured
 from audioml.datasets.manifest import Manifest
 from audioml.effects import Effects
 from audioml.frontend import (
@@ -120,13 +120,7 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
             nor downloaded.
     """
     data = config.data
-    manifest = load_manifest(
-        name=data.name,
-        root=data.root,
-        url=data.url,
-        seed=data.seed,
-        check_files=data.on_bad_file == "stop",
-    )
+    manifest = load_configured(data)
     split = make_split(manifest, **asdict(config.splits))
     if config.train.patience and not len(split.val):
         raise ConfigError(

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 import audioml
 from audioml.atomic import replacing
 from audioml.checkpoints import Checkpoints
-from audioml.config import RunConfig, to_yaml
+from audioml.config import RunConfig
 
 log = logging.getLogger("audioml")
 
@@ -131,9 +131,8 @@ class RunFolder(Folder):
         finally:
             lock.release()
 
-    def write_start(self, config: RunConfig, split: pd.DataFrame) -> None:
-        """Keep what the run depends on: configuration, environment and split."""
-        self.write_text("config.yaml", to_yaml(config))
+    def write_start(self, split: pd.DataFrame) -> None:
+        """Keep what the run depends on besides its configuration: environment and split."""
         self.write_json("env.json", describe_environment())
         self.write_table("split.csv", split)
 

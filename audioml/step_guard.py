@@ -84,6 +84,7 @@ class StepGuard:
         """
         numbers = torch.stack((loss.float(), norm.float()))
         is_bad = ~numbers.isfinite().all()
+        # Where torch.amp.GradScaler puts it too; no class declares it, fused optimizers read it.
         self._optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]
         self._unread.append(_Step(*place, numbers, clip_index))
         if loss.device.type == "cpu" and self._policy == "stop":

@@ -15,7 +15,7 @@ import torch
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from audioml.config import ConfigError, RunConfig, flatten, load_config, to_yaml
-from audioml.datasets import load_manifest
+from audioml.datasets import load_configured
 from audioml.experiment import run_experiment
 from audioml.markdown import markdown_table
 from audioml.preparation import choose_device
@@ -120,14 +120,7 @@ def _check_base(base: RunConfig) -> dict[str, Any]:
                 f"{key}={value}: every trial has a folder of its own; leave it out, and set --dir"
             )
     choose_device(base.train.device)
-    data = base.data
-    manifest = load_manifest(
-        name=data.name,
-        root=data.root,
-        url=data.url,
-        seed=data.seed,
-        check_files=data.on_bad_file == "stop",
-    )
+    manifest = load_configured(base.data)
     split = make_split(manifest, **asdict(base.splits))
     if not len(split.val):
         raise ConfigError(

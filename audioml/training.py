@@ -111,6 +111,7 @@ class Trainer:
         memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
         self.model = model.to(memory_format=memory_format)
         self.ema = AveragedModel(model, use_buffers=True) if optim.ema_decay else None
+        self._averages = [] if self.ema is None else _pair_tensors(self.ema.module, self.model)
         self._forward = torch.compile(self.model) if train.compile else self.model
         groups = parameter_groups(
             model, weight_decay=optim.weight_decay, lr_decay=self.finetune.lr_decay
@@ -266,14 +267,11 @@ class Trainer:
     def _average(self, ema: AveragedModel, decay: float) -> None:
         """Do what ``ema.update_parameters`` does, but never wait for the device."""
         decay = decay if ema.n_averaged else 0.0  # it is on the CPU
-        ours, theirs = ([*m.parameters(), *m.buffers()] for m in (ema.module, self.model))
-        pairs = list(zip(ours, theirs, strict=True))
+        (averages, values), (counters, counts) = self._averages
         with torch.no_grad():
-            averaged, new = zip(*((a, b) for a, b in pairs if a.is_floating_point()), strict=True)
-            torch._foreach_lerp_(averaged, new, 1.0 - decay)
-            for counter, count in pairs:
-                if not counter.is_floating_point():
-                    counter.copy_(count)
+            torch._foreach_lerp_(averages, values, 1.0 - decay)
+            if counters:
+                torch._foreach_copy_(counters, counts)
         ema.n_averaged += 1
 
     def _lr(self, step: int) -> float:
@@ -354,6 +352,14 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _pair_tensors(average: nn.Module, model: nn.Module) -> list[tuple[list[Tensor], list[Tensor]]]:
+    """List the tensors of two equal modules side by side: those of numbers, those of counts."""
+    ours, theirs = ([*m.parameters(), *m.buffers()] for m in (average, model))
+    pairs = list(zip(ours, theirs, strict=True))
+    kinds = ([p for p in pairs if p[0].is_floating_point() is floats] for floats in (True, False))
+    return [([a for a, _ in kind], [b for _, b in kind]) for kind in kinds]
 
 
 def describe_epoch(row: dict[str, float], n_epochs: int, is_best: bool) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from audioml.config import DataConfig
 from audioml.datasets.archive import unpack
 from audioml.datasets.esc50 import META, read_esc50
 from audioml.datasets.manifest import DataError, Manifest
@@ -37,6 +38,21 @@ def load_manifest(
     if name not in _BUILDERS:
         raise DataError(f"data.name must be one of {', '.join(_BUILDERS)}, got {name!r}")
     return _BUILDERS[name](Path(root).expanduser() if root else None, url, seed, check_files)
+
+
+def load_configured(data: DataConfig) -> Manifest:
+    """Load the data set that settings name; a missing file is no error if it may be skipped.
+
+    Raises:
+        DataError: If the data are missing or faulty.
+    """
+    return load_manifest(
+        name=data.name,
+        root=data.root,
+        url=data.url,
+        seed=data.seed,
+        check_files=data.on_bad_file == "stop",
+    )
 
 
 def _synthetic(root: Path | None, url: str, seed: int, check_files: bool) -> Manifest:

@@ -54,6 +54,7 @@ def unpack(archive: Path, root: Path, *, max_bytes: int = MAX_UNPACKED_BYTES) ->
             staging.rename(root)
     except OSError as error:
         raise DataError(f"{archive}: can't be unpacked to {root} ({error})") from error
+    # The last is what zipfile raises of patched data and of later versions of the format.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DataError(
             f"{archive}: damaged or not a zip archive ({error}); "

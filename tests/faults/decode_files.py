@@ -5,6 +5,7 @@ each: its path before it is touched, and what became of it.
 """
 
 import json
+import os
 import resource
 import sys
 from pathlib import Path
@@ -20,6 +21,9 @@ def main():
     torch.set_num_threads(1)
     decode(paths[0], sample_rate)  # what libraries take once is no file's doing
     limit_memory(margin)
+    if os.geteuid() == 0:  # who may read everything
+        Path().chmod(0o755)
+        os.seteuid(65_534)
     for path in paths:
         print(json.dumps(str(path)), flush=True)
         print(json.dumps(decode(path, sample_rate)), flush=True)

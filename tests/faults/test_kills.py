@@ -314,5 +314,40 @@ def test_smaller_batches_go_on_where_the_larger_ones_ended(tiny, tmp_path, monke
     assert losses[0].tolist() == losses[1].tolist()
 
 
+def test_memory_that_runs_out_within_an_epoch_costs_no_clip(tiny, tmp_path, monkeypatch, capsys):
+    """After 2 batches of 6 clips come those that 4 of 3 clips leave."""
+    from audioml.models.cnn import Cnn
+
+    forward, n_clips = Cnn.forward, []
+
+    def bounded(self, log_mel):
+        if self.training and len(log_mel) > 3 and len(n_clips) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        if self.training:
+            n_clips.append(len(log_mel))
+        return forward(self, log_mel)
+
+    monkeypatch.setattr(Cnn, "forward", bounded)
+    monkeypatch.chdir(tmp_path)
+    settings = [*WHOLE, f"data.root={tiny}", "train.epochs=1", "train.auto_batch=true"]
+    assert main(["train", *settings]) == 0
+    assert "resume    after epoch 0, step 4" in capsys.readouterr().out
+    assert n_clips == [6, 6, 3, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["audioml.preparation.training_statistics", "audioml.experiment._Run._evaluate"],
+)
+def test_memory_that_runs_out_elsewhere_is_no_traceback(tiny, tmp_path, monkeypatch, capsys, place):
+    def fail(*_, **__):
+        raise RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR")
+
+    monkeypatch.setattr(place, fail)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *SETTINGS, f"data.root={tiny}", "run.dir=run"]) == 2
+    assert "error: out of memory " in capsys.readouterr().err
+
+
 def test_a_summary_counts_skipped_steps(whole):
     assert json.loads((whole / "summary.json").read_text())["n_bad_steps"] == 0
