@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from audioml.cli import EXIT_USAGE, main
+from audioml.cli import main
+from audioml.cli.verbs import EXIT_USAGE
 from audioml.compare import compare, make_rows
 from audioml.results import Results
 from audioml.runs import RunError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from audioml.cli import read_settings
+from audioml.cli.settings import read_settings
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -17,7 +17,8 @@ import pytest
 from esc50_archive import MEMBERS, TOP, make_zip, names_in, pack_to
 from web import serve
 
-from audioml.cli import EXIT_USAGE, main
+from audioml.cli import main
+from audioml.cli.verbs import EXIT_USAGE
 from audioml.datasets import load_manifest
 from audioml.datasets.archive import unpack
 from audioml.datasets.manifest import DataError

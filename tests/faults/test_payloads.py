@@ -16,7 +16,8 @@ from tiny import SETTINGS, make_tiny
 from web import serve
 
 from audioml.checkpoints import CHECKPOINT_VERSION
-from audioml.cli import EXIT_DEFECT, EXIT_STOPPED, EXIT_USAGE, main
+from audioml.cli import main
+from audioml.cli.verbs import EXIT_DEFECT, EXIT_STOPPED, EXIT_USAGE
 from audioml.config import load_config, to_yaml
 from audioml.training import Interrupted
 

@@ -12,7 +12,8 @@ from filelock import FileLock
 from tiny import LABELS, SETTINGS, make_tiny
 
 from audioml import crossval
-from audioml.cli import EXIT_STOPPED, EXIT_USAGE, main
+from audioml.cli import main
+from audioml.cli.verbs import EXIT_STOPPED, EXIT_USAGE
 from audioml.config import load_config
 from audioml.datasets.manifest import Clip, Manifest
 from audioml.splits import SplitError, official_folds
