@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from audioml.audit import LeakError
 from audioml.checkpoints import CheckpointError
-from audioml.cli import check, compare, train
+from audioml.cli import check, compare, init, train
 from audioml.cli.verbs import EXIT_STOPPED, EXIT_USAGE
 from audioml.config import ConfigError
 from audioml.datasets.manifest import DataError
@@ -38,6 +38,7 @@ _ADD_VERBS = (
     compare.add_compare,
     check.add_verify,
     check.add_audit,
+    init.add_init,
 )
 
 

@@ -19,10 +19,7 @@ def add_verify(verbs: Verbs) -> None:
 
 def _verify(arguments: argparse.Namespace) -> int:
     config = read_settings(arguments.settings)
-    data = config.data
-    manifest = load_manifest(
-        name=data.name, root=data.root, url=data.url, seed=data.seed, check_files=False
-    )
+    manifest = load_manifest(config.data, check_files=False)
     report = verify(manifest, n_threads=config.audio.decode_threads)
     print(report.text())
     return EXIT_DEFECT if report.defects else 0
