@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from audioml.errors import UserError
 
-class DataError(ValueError):
+
+class DataError(UserError):
     """Data that can't be used; the message names the file, the row and the remedy."""
 
 
