@@ -3,6 +3,7 @@ import logging
 import os
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -30,9 +31,9 @@ def test_without_a_terminal_there_is_no_bar():
     assert (done.stdout, done.stderr) == (b"a line\n", b"")
 
 
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals here")
 def test_on_a_terminal_bars_come_and_go():
     ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
     process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""
