@@ -6,13 +6,14 @@ same source (the recording or patient), and the same content (equal samples).
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from audioml.datasets import KNOWN_CROSSING_SOURCES
 from audioml.datasets.manifest import Clip, Manifest, describe_examples
+from audioml.errors import UserError
 from audioml.split_files import (
     AuditError,
     compile_suffixes,
@@ -29,7 +30,7 @@ Key = TypeVar("Key", bound=Hashable)
 _N_EXAMPLES: Final = 3
 
 
-class LeakError(ValueError):
+class LeakError(UserError):
     """A split that leaks; the message names the clips."""
 
 
@@ -96,6 +97,10 @@ class AuditReport:
             shown = overlaps if is_known else overlaps[:_N_EXAMPLES]
             lines += [f"    {overlap.text()}" for overlap in shown]
         return "\n".join([*lines, f"  {'no leak' if self.is_clean else 'the split leaks'}"])
+
+    def content(self) -> dict[str, Any]:
+        """List what ``text`` says, every overlap included, for other programs."""
+        return {"is_clean": self.is_clean, **asdict(self)}
 
     def raise_on_leak(self) -> None:
         """Refuse a split that leaks.

@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from audioml.atomic import replacing
+from audioml.errors import UserError
 from audioml.tensor_files import TensorFileError, read_tensor_file
 
 CHECKPOINT_VERSION = 2
@@ -27,7 +28,7 @@ CHECKPOINT_VERSION = 2
 log = logging.getLogger("audioml")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that can't be used; the message names it and the remedy."""
 
 

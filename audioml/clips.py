@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from audioml.datasets.manifest import Clip, DataError, Manifest
 from audioml.decode import (
@@ -25,6 +24,7 @@ from audioml.decode import (
     thread_pool,
     to_int16,
 )
+from audioml.progress import track
 
 CPU: Final = torch.device("cpu")
 
@@ -93,7 +93,7 @@ def scan_headers(manifest: Manifest, sample_rate: int, n_threads: int = 0) -> li
     """
     with thread_pool(n_threads) as pool:
         headers = pool.map(partial(_scan, sample_rate), manifest.clips)
-        return list(tqdm(headers, "scan", len(manifest), unit="clip"))
+        return list(track(headers, task="scan", total=len(manifest), unit="clip"))
 
 
 def decode_all(
@@ -180,7 +180,7 @@ def _decode_each(
 
     with thread_pool(n_threads) as pool:
         decoded = pool.map(decode, manifest.clips, headers, places)
-        results = list(tqdm(decoded, "decode", len(manifest), unit="clip"))
+        results = list(track(decoded, task="decode", total=len(manifest), unit="clip"))
     bad = {clip: result for clip, result in enumerate(results) if isinstance(result, str)}
     length = [header.length(sample_rate) for header in headers]
     measured = [(0.0, "") if isinstance(result, str) else result for result in results]

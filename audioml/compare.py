@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,34 @@ class Row:
     latency_ms: float
 
 
-def compare(paths: Sequence[Path], out: Path | None = None) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Results of the same clips, side by side.
+
+    Args:
+        results: What is compared, the first with all others.
+        rows: Their figures, in that order.
+    """
+
+    results: Sequence[Results]
+    rows: Sequence[Row]
+
+    def text(self) -> str:
+        """Write a Markdown table and what must be known to read it."""
+        return _as_markdown(self.results, self.rows)
+
+    def content(self) -> dict[str, Any]:
+        """List what ``text`` says for other programs."""
+        first, pairs = self.results[0], zip(self.results, self.rows, strict=True)
+        return {
+            "data": first.summary["data"],
+            "protocol": first.summary["protocol"],
+            "n_clips": len(first.predictions),
+            "runs": [{"folder": str(result.path), **asdict(row)} for result, row in pairs],
+        }
+
+
+def compare(paths: Sequence[Path], out: Path | None = None) -> Comparison:
     """Compare finished runs or cross-validations with the first of them.
 
     Args:
@@ -73,7 +101,7 @@ def compare(paths: Sequence[Path], out: Path | None = None) -> str:
         out: Folder to write compare.md, compare.csv and plots/compare.png to; None for nothing.
 
     Returns:
-        A Markdown table and what must be known to read it.
+        The comparison.
 
     Raises:
         RunError: If a folder is not a finished run, or they can't be compared; it says why.
@@ -85,15 +113,14 @@ def compare(paths: Sequence[Path], out: Path | None = None) -> str:
         )
     results = [Results.read(path) for path in paths]
     results = [results[0], *(_align(results[0], other) for other in results[1:])]
-    rows = make_rows(results)
-    text = _as_markdown(results, rows)
+    comparison = Comparison(results=results, rows=make_rows(results))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         folder = Folder(out)
-        folder.write_text("compare.md", text)
-        folder.write_table("compare.csv", [asdict(row) for row in rows])
-        folder.write_figure("compare.png", plots.plot_comparison(pd.DataFrame(rows)))
-    return text
+        folder.write_text("compare.md", comparison.text())
+        folder.write_table("compare.csv", [asdict(row) for row in comparison.rows])
+        folder.write_figure("compare.png", plots.plot_comparison(pd.DataFrame(comparison.rows)))
+    return comparison
 
 
 def make_rows(results: Sequence[Results]) -> list[Row]:

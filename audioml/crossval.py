@@ -14,12 +14,13 @@ from filelock import FileLock, Timeout
 from audioml import plots
 from audioml.config import RunConfig, load_config, to_yaml
 from audioml.datasets import load_configured
+from audioml.errors import Interrupted
 from audioml.experiment import run_experiment
+from audioml.progress import track
 from audioml.results import Results
 from audioml.runs import Folder, RunError, RunFolder, describe_environment
 from audioml.splits import official_folds
 from audioml.statistics import bootstrap_mean
-from audioml.training import Interrupted
 
 log = logging.getLogger("audioml")
 
@@ -39,7 +40,8 @@ def run_crossval(config: RunConfig) -> dict[str, Any] | None:
         config: The runs; ``splits.fold`` is set to each fold in turn.
 
     Returns:
-        What stands in ``summary.json``; None if another process still runs a fold.
+        The folder, and what stands in its ``summary.json``; None if another process
+        still runs a fold.
 
     Raises:
         ValueError: If configuration, data, folds or folder can't be used; a subclass each.
@@ -52,7 +54,8 @@ def run_crossval(config: RunConfig) -> dict[str, Any] | None:
     if path is None:
         folder.write_text("config.yaml", to_yaml(config))
         folder.write_json("env.json", describe_environment())
-    for number, fold in enumerate(folds, 1):
+    bar = track(folds, task="folds", total=len(folds), unit="fold")
+    for number, fold in enumerate(bar, 1):
         log.info("fold      %d (%d of %d)", fold, number, len(folds))
         try:
             _run_fold(config, _fold_path(folder, fold), fold)
@@ -128,7 +131,7 @@ def _write_results(folder: Folder, folds: Sequence[int]) -> dict[str, Any]:
     folder.write_json("summary.json", summary)
     log.info("crossval  %s", describe_crossval(summary))
     log.info("finished  %s", folder.path)
-    return summary
+    return {"folder": str(folder.path), **summary}
 
 
 def _summarise(parts: list[Results], pooled: Results, folds: Sequence[int]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
+
+from audioml.progress import progress_bar
 
 log = logging.getLogger("audioml")
 
@@ -109,7 +110,7 @@ def _download(url: str, part: Path, setting: str, max_bytes: int) -> None:
             raise _too_large(url, f"{total:,}", max_bytes, setting)
         with (
             part.open("ab" if n_present else "wb") as sink,
-            tqdm(desc=part.stem, total=total, initial=n_present, unit="B", unit_scale=True) as bar,
+            progress_bar(task=part.stem, total=total, n_done=n_present, unit="B") as bar,
         ):
             while sink.tell() <= max_bytes and (chunk := response.read(_CHUNK_BYTES)):
                 sink.write(chunk)

@@ -17,6 +17,7 @@ from audioml.audit import LeakError
 from audioml.datasets.manifest import Manifest, describe_examples
 from audioml.frontend import BandLevels
 from audioml.loader import Loader
+from audioml.progress import track
 from audioml.runs import RunFolder
 
 _N_WARM_UP: Final = 3
@@ -95,7 +96,7 @@ def _run_epoch(
 ) -> tuple[Tensor, ...]:
     """Run a model over an epoch: clips [n], classes [n] and probabilities [n, class], float64."""
     outputs = []
-    for batch in loader.epoch(epoch):
+    for batch in track(loader.epoch(epoch), task="evaluate", total=len(loader), unit="batch"):
         with autocast or torch.autocast(batch.input.device.type, enabled=False):
             logits = model(batch.input)
         outputs.append(

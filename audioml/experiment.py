@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 import audioml
 from audioml import plots
 from audioml.checkpoints import CheckpointError, save_weights
 from audioml.config import RunConfig, flatten, load_config, to_yaml
 from audioml.determinism import repeatable_operations
+from audioml.errors import Interrupted
 from audioml.evaluation import (
     Evaluation,
     describe_figures,
@@ -37,7 +37,7 @@ from audioml.runs import (
 )
 from audioml.splits import split_digest, split_table
 from audioml.tracking import Tracker, peak_memory_gib
-from audioml.training import Interrupted, Progress, Trainer, describe_epoch
+from audioml.training import Progress, Trainer, describe_epoch
 
 log = logging.getLogger("audioml")
 
@@ -65,7 +65,7 @@ def run_experiment(
             run.
 
     Returns:
-        What stands in ``summary.json``.
+        The run folder, and what stands in its ``summary.json``.
 
     Raises:
         ValueError: If configuration, data, split or run folder can't be used; a subclass each.
@@ -80,7 +80,6 @@ def run_experiment(
             config = load_config([folder.config])
         device = choose_device(config.train.device)
         stack.enter_context(repeatable_operations(config, device))
-        stack.enter_context(logging_redirect_tqdm([log]))
         set_log_file = stack.enter_context(log_to_file())
         _greet(config, device)
         resumes = folder is not None and folder.checkpoints.are_there
@@ -265,7 +264,7 @@ class _Run:
         summary = self._summarise(evaluations, weights)
         self._write_results(evaluations[weights], summary)
         log.info("finished  %s", self.folder.path)
-        return summary
+        return {"folder": str(self.folder.path), **summary}
 
     def _save_weights(self, weights: str) -> None:
         """Write the weights that were evaluated in a format that can hold nothing else."""

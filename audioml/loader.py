@@ -17,6 +17,7 @@ from audioml.augment.functional import audible_ratio
 from audioml.decode import FULL_SCALE
 from audioml.frontend import BandLevels
 from audioml.frontend.recipe import Reading, Recipe
+from audioml.progress import track
 from audioml.rng import Stream, permutation, uniform
 from audioml.store import ClipStore, Request
 from audioml.threads import one_thread_an_operation
@@ -328,7 +329,7 @@ def training_statistics(loader: Loader) -> tuple[Tensor, Tensor]:
     n_bands = len(loader.frontend.frequencies)
     sums = torch.zeros(2, n_bands, dtype=torch.float64, device=loader.device)
     n_frames = 0
-    for batch in loader.epoch(0):
+    for batch in track(loader.epoch(0), task="statistics", total=len(loader), unit="batch"):
         level = batch.input[:, 0].double()
         sums += torch.stack((level.sum((0, 2)), level.square().sum((0, 2))))
         n_frames += level.shape[0] * level.shape[2]

@@ -22,11 +22,12 @@ import audioml
 from audioml.atomic import replacing
 from audioml.checkpoints import Checkpoints
 from audioml.config import RunConfig
+from audioml.errors import UserError
 
 log = logging.getLogger("audioml")
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """A run folder that can't be used; the message names it and the remedy."""
 
 
@@ -69,7 +70,7 @@ class Folder:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file of the folder; NaN becomes null."""
-        self.write_text(name, json.dumps(_without_nan(content), indent=2) + "\n")
+        self.write_text(name, to_json(content) + "\n")
 
     def write_table(self, name: str, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> None:
         """Write a CSV file of the folder."""
@@ -217,7 +218,14 @@ def _make_unused(path: Path) -> Path:
             candidate, number = path.with_name(f"{path.name}_{number}"), number + 1
 
 
+def to_json(content: Any) -> str:
+    """Write what is made of mappings, sequences, text and numbers as JSON; NaN becomes null."""
+    return json.dumps(_without_nan(content), indent=2, allow_nan=False)
+
+
 def _without_nan(content: Any) -> Any:
     if isinstance(content, Mapping):
         return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
     return None if isinstance(content, float) and content != content else content

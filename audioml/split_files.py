@@ -9,6 +9,7 @@ from typing import Final
 import pandas as pd
 
 from audioml.datasets import KNOWN_CROSSING_SOURCES
+from audioml.errors import UserError
 
 # What augmentation programs append to a name: a separator, a word, perhaps numbers with units, as
 # in dog_orig, dog_noisy, dog_pitchUp2, dog_stretch0.9, dog-time_stretch-1.1 and dog_noise_snr10db.
@@ -31,7 +32,7 @@ _EXTENSION: Final = re.compile(r"(?i)(?:\.(?:wav|flac|ogg|mp3))?\.[a-z]\w{1,4}$"
 _ESC50_NAME: Final = re.compile(r"^(?P<fold>[1-5])-(?P<source>\d+)-[A-Z]-\d{1,2}$")
 
 
-class AuditError(ValueError):
+class AuditError(UserError):
     """Input that can't be audited; the message names the file and the row."""
 
 

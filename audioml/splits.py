@@ -9,12 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from audioml.datasets.manifest import Manifest, describe_examples
+from audioml.errors import UserError
 
 Protocol = Literal["nested", "fixed", "holdout", "given"]
 _LEAST_FOLDS: Final[dict[str, int]] = {"nested": 3, "fixed": 2}
 
 
-class SplitError(ValueError):
+class SplitError(UserError):
     """A split that can't be made; the message says why and what to set."""
 
 

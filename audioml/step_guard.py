@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from audioml.errors import UserError
+
 log = logging.getLogger("audioml")
 
 OnBadStep = Literal["stop", "skip"]
@@ -16,7 +18,7 @@ OnBadStep = Literal["stop", "skip"]
 _N_NAMED = 8  # clips
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """Training that can't go on; the message says where and what to change."""
 
 

@@ -16,9 +16,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from audioml.config import ConfigError, RunConfig, flatten, load_config, to_yaml
 from audioml.datasets import load_configured
+from audioml.errors import Interrupted
 from audioml.experiment import run_experiment
 from audioml.markdown import markdown_table
 from audioml.preparation import choose_device
+from audioml.progress import progress_bar
 from audioml.runs import Folder, RunError, RunFolder, describe_commit
 from audioml.search_space import (
     DEFAULT_OVER,
@@ -32,7 +34,6 @@ from audioml.splits import make_split
 from audioml.step_guard import TrainingError
 from audioml.study import Study
 from audioml.sweep_plots import plot_sweep
-from audioml.training import Interrupted
 
 log = logging.getLogger("audioml")
 
@@ -50,6 +51,7 @@ _STATES = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "interrupted",
 }
+_ENDED = ("finished", "pruned", "failed")
 
 
 def run_sweep(
@@ -73,7 +75,7 @@ def run_sweep(
         path: The folder; with the same arguments a sweep goes on, also in several processes.
 
     Returns:
-        What stands in ``summary.json``.
+        The folder, and what stands in its ``summary.json``.
 
     Raises:
         ValueError: If settings, data, split or folder can't be used; a subclass each.
@@ -147,8 +149,11 @@ class _Sweep:
 
     def finish(self) -> dict[str, Any]:
         """Run the trials that are left, and show what came out."""
-        while self._run_next():
-            self._write()
+        total = self.study.n_trials
+        with progress_bar(task="trials", total=total, unit="trial") as bar:
+            while self._run_next():
+                table, _ = self._write()
+                bar.update(int(table["state"].isin(_ENDED).sum()) - bar.n)
         table, summary = self._write()
         path, n_running = self.folder.path, summary["states"].get("running", 0)
         log.info("\n%s\n", _to_markdown(table))
@@ -161,7 +166,7 @@ class _Sweep:
             log.info("          to train it anew and evaluate the test clips: %s", command)
         elif not n_running:
             raise RunError(f"{path}: no trial was finished; trials.csv says why")
-        return summary
+        return {"folder": str(path), **summary}
 
     def _run_next(self) -> bool:
         """Run the next trial, if there is one left."""

@@ -18,11 +18,13 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from audioml.config import FinetuneConfig, OptimConfig, OutputConfig, TrainConfig
+from audioml.errors import Interrupted
 from audioml.evaluation import Evaluation, evaluate
 from audioml.finetuning import parameter_groups, set_learning
 from audioml.loader import Batch, Loader
 from audioml.models import Network
 from audioml.precision import autocast
+from audioml.progress import progress_bar
 from audioml.rng import Stream, random_words
 from audioml.schedule import averaging_decay, lr_factor
 from audioml.step_guard import StepGuard, TrainingError
@@ -30,10 +32,6 @@ from audioml.step_guard import StepGuard, TrainingError
 log = logging.getLogger("audioml")
 
 _SHOWN_EVERY_S = 2.0  # the throughput, while an epoch is running
-
-
-class Interrupted(RuntimeError):  # noqa: N818 - not an error
-    """Training stopped on request, its state handed over for saving."""
 
 
 @dataclass
@@ -144,12 +142,11 @@ class Trainer:
             TrainingError: If a loss or gradient is not finite, unless such steps are skipped.
         """
         n_clips = len(self.loader.clip_index)
-        bar = tqdm(
+        bar = progress_bar(
+            task="train",
             total=self.train.epochs * n_clips,
-            initial=self.progress.epoch * n_clips + self.progress.step * self.loader.batch_size,
+            n_done=self.progress.epoch * n_clips + self.progress.step * self.loader.batch_size,
             unit="clip",
-            mininterval=0.5,
-            dynamic_ncols=True,
         )
         with bar, self._stop_on_signal():
             while self.progress.epoch < self.train.epochs and not self._is_patience_spent():

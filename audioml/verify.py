@@ -3,16 +3,16 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from tqdm import tqdm
 
 from audioml.datasets.esc50 import find_unlisted_files
 from audioml.datasets.manifest import Clip, Manifest, describe_examples
 from audioml.decode import FULL_SCALE, DecodeError, read_recording, thread_pool
+from audioml.progress import track
 
 # Clips, classes and folds of the official sets; every class has as many clips in every fold.
 OFFICIAL_SIZES: Final = {"esc50": (2000, 50, 5), "esc10": (400, 10, 5)}
@@ -64,6 +64,10 @@ class Report:
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"DEFECT: {defect}" for defect in self.defects]
         return "\n".join([*lines, f"{len(self.defects)} defects"])
+
+    def content(self) -> dict[str, Any]:
+        """List what ``text`` says for other programs."""
+        return {**asdict(self), "table": dict(self.table)}
 
 
 def verify(manifest: Manifest, *, n_threads: int = 0) -> Report:
@@ -121,8 +125,8 @@ def _measure_all(
     indices = [i for i in range(len(manifest)) if i not in left_out]
     with thread_pool(n_threads) as pool:
         results = pool.map(_measure, [manifest.clips[i] for i in indices])
-        progress = tqdm(results, desc="verify", total=len(indices), unit="clip")
-        for i, found in zip(indices, progress, strict=True):
+        bar = track(results, task="verify", total=len(indices), unit="clip")
+        for i, found in zip(indices, bar, strict=True):
             if isinstance(found, DecodeError):
                 unreadable.append(f"{manifest.describe(i)}: {found}")
             else:

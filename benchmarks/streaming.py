@@ -26,7 +26,9 @@ REPOSITORY = Path(__file__).parent.parent
 SAMPLE_RATE, CLIP_S, N_CLASSES, N_FOLDS = 22_050, 5, 10, 5
 # As much of the program as any run takes, with the libraries it makes torch load and, on CUDA, the
 # device's context.
-IMPORTED = "import audioml.cli, torch; torch.fft.rfft(torch.randn(216, 2048, device='{device}'))"
+IMPORTED = (
+    "import audioml.experiment, torch; torch.fft.rfft(torch.randn(216, 2048, device='{device}'))"
+)
 
 
 def write_clips(root: Path, n_clips: int) -> float:

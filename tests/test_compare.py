@@ -71,8 +71,8 @@ def test_the_order_of_clips_does_not_matter(two, tmp_path):
     first, second = two
     shuffled = pd.read_csv(second / "predictions.csv", dtype=str).sample(frac=1, random_state=0)
     shuffled.to_csv(second / "predictions.csv", index=False)
-    assert "| second | resnet50 | 95.0% |" in compare([first, second])
-    assert "+15.0%" in compare([first, second])
+    assert "| second | resnet50 | 95.0% |" in compare([first, second]).text()
+    assert "+15.0%" in compare([first, second]).text()
 
 
 def test_table_and_picture_are_written(two, tmp_path, capsys):
@@ -92,7 +92,9 @@ def test_several_comparisons_are_adjusted(two, tmp_path):
 
 def test_other_devices_are_named(two, tmp_path):
     gpu = write_run(tmp_path / "gpu", np.ones(100, bool), device="NVIDIA X")
-    assert "on NVIDIA X and cpu (2 threads); they can't be compared" in compare([two[0], gpu])
+    assert (
+        "on NVIDIA X and cpu (2 threads); they can't be compared" in compare([two[0], gpu]).text()
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,65 +2,72 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
-from audioml.audit import LeakError
-from audioml.checkpoints import CheckpointError
+import audioml
 from audioml.cli import check, compare, init, train
-from audioml.cli.verbs import EXIT_STOPPED, EXIT_USAGE
-from audioml.config import ConfigError
-from audioml.datasets.manifest import DataError
-from audioml.runs import RunError
-from audioml.split_files import AuditError
-from audioml.splits import SplitError
-from audioml.step_guard import TrainingError
-from audioml.training import Interrupted
+from audioml.cli.completion import SHELLS, PrintCompletion
+from audioml.cli.verbs import EXIT_CODES, EXIT_PIPE, EXIT_STOPPED, EXIT_USAGE, Parser
+from audioml.errors import Interrupted, UserError
+from audioml.progress import Console
 
 log = logging.getLogger("audioml")
 
-# What a user can mend; anything else is a fault of the program and keeps its traceback.
-_ERRORS = (
-    AuditError,
-    CheckpointError,
-    ConfigError,
-    DataError,
-    LeakError,
-    RunError,
-    SplitError,
-    TrainingError,
-    OSError,
-)
 _ADD_VERBS = (
+    # make a model
     train.add_train,
     train.add_crossval,
     train.add_sweep,
+    # judge it
     compare.add_compare,
+    # look at data
+    init.add_init,
     check.add_verify,
     check.add_audit,
-    init.add_init,
 )
+_EPILOG = f"""\
+examples:
+  audioml init FOLDER
+  audioml train configs/esc10_cnn.yaml data.root=FOLDER
+  audioml crossval configs/esc50_cnn.yaml run.dir=runs/cnn
+  audioml compare runs/cnn runs/attention
+  eval "$(audioml --print-completion bash)"
+
+{EXIT_CODES}
+
+audioml VERB --help tells more, with examples."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; errors that a user can mend come as one line on stderr.
 
     Returns:
-        0; 1 for a defect or leak found; 2 for bad input; 130 if stopped on request.
+        An exit code; ``verbs.EXIT_CODES`` says what each means.
     """
-    arguments = _parse(argv)
-    console = logging.StreamHandler(sys.stdout)
+    try:
+        try:
+            return _run(_parse(argv))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # what read the output has gone, and Python must not try again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    console = Console(sys.stderr if getattr(arguments, "json", False) else sys.stdout)
     log.setLevel(logging.INFO)
     log.addHandler(console)
     try:
         return int(arguments.run(arguments))
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print(str(stop) or "stopped", file=sys.stderr)
         return EXIT_STOPPED
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return EXIT_STOPPED
-    except _ERRORS as error:
+    except BrokenPipeError:
+        raise
+    except (UserError, OSError) as error:
         if arguments.debug:
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -71,14 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; settings may stand on both sides of options."""
-    parser = argparse.ArgumentParser(
-        prog="audioml",
-        description="Train and compare sound classifiers on splits that cannot leak.",
-    )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for add in _ADD_VERBS:
-        add(verbs)
+    parser = _make_parser()
     arguments, rest = parser.parse_known_args(argv)
     takes_settings = hasattr(arguments, "settings")
     if rest and (not takes_settings or any(word.startswith("-") for word in rest)):
@@ -86,3 +86,23 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if takes_settings:
         arguments.settings += rest
     return arguments
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = Parser(
+        prog="audioml",
+        description="Train, compare and use sound classifiers on splits that cannot leak.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"audioml {audioml.__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=SHELLS,
+        help="print a completion script for a shell",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for add in _ADD_VERBS:
+        add(verbs)
+    return parser

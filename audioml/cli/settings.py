@@ -1,11 +1,23 @@
 """Settings on the command line."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from audioml.cli.verbs import completes
 from audioml.config import ConfigError, RunConfig, load_config
 
-SETTINGS_HELP = "YAML files and section.key=value overrides; later ones win"
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the words that ``read_settings`` reads."""
+    settings = parser.add_argument(
+        "settings",
+        nargs="*",
+        metavar="SETTING",
+        help="YAML files and section.key=value overrides; later ones win; configs/default.yaml "
+        "lists all with unit and meaning",
+    )
+    completes(settings, "settings")
 
 
 def read_settings(words: Sequence[str]) -> RunConfig:

@@ -3,11 +3,8 @@
 import argparse
 from pathlib import Path
 
-from audioml.cli.settings import SETTINGS_HELP, read_settings, refuse_changes
-from audioml.cli.verbs import Verbs
-from audioml.config import to_yaml
-from audioml.crossval import run_crossval
-from audioml.experiment import run_experiment
+from audioml.cli.settings import add_settings, read_settings, refuse_changes
+from audioml.cli.verbs import Verbs, add_json, completes, print_json
 
 
 def add_train(verbs: Verbs) -> None:
@@ -15,22 +12,34 @@ def add_train(verbs: Verbs) -> None:
     train = verbs.add_parser(
         "train",
         help="train, evaluate and write a run folder",
-        description="Train, evaluate and write a run folder; without settings on built-in data.",
-        epilog="configs/default.yaml lists every setting with its unit and meaning; "
-        "resume=RUN_DIR goes on with an interrupted run.",
+        description="Train, evaluate and write a run folder; without settings on the built-in "
+        "data, in about a minute.",
+        epilog="examples:\n"
+        "  audioml train\n"
+        "  audioml train configs/esc10_cnn.yaml data.root=FOLDER splits.fold=2\n"
+        "  audioml train optim.lr=1e-3 train.epochs=40 run.dir=runs/try\n"
+        "  audioml train resume=runs/try\n"
+        "  audioml train configs/esc50_cnn.yaml --print-config\n",
     )
-    train.add_argument("settings", nargs="*", help=SETTINGS_HELP)
+    add_settings(train)
     train.add_argument("--print-config", action="store_true", help="print every setting and stop")
+    add_json(train)
     train.set_defaults(run=_train)
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from audioml.config import to_yaml
+
     config = read_settings(arguments.settings)
     if arguments.print_config:
         print(to_yaml(config), end="")
         return 0
     refuse_changes(config, arguments.settings)
-    run_experiment(config)
+    from audioml.experiment import run_experiment
+
+    summary = run_experiment(config)
+    if arguments.json:
+        print_json(summary)
     return 0
 
 
@@ -40,16 +49,25 @@ def add_crossval(verbs: Verbs) -> None:
         "crossval",
         help="train and test every official fold, and pool what they say",
         description="Train and test once a fold under splits.protocol nested or fixed. resume=DIR "
-        "goes on with an interrupted cross-validation, and may run in several processes at once.",
+        "goes on with an interrupted cross-validation, and may run in several processes at once "
+        "(with --json all but the last to end print null).",
+        epilog="examples:\n"
+        "  audioml crossval configs/esc10_cnn.yaml data.root=FOLDER run.dir=runs/cnn\n"
+        "  audioml crossval resume=runs/cnn\n",
     )
-    crossval.add_argument("settings", nargs="*", help=SETTINGS_HELP)
+    add_settings(crossval)
+    add_json(crossval)
     crossval.set_defaults(run=_crossval)
 
 
 def _crossval(arguments: argparse.Namespace) -> int:
     config = read_settings(arguments.settings)
     refuse_changes(config, arguments.settings)
-    run_crossval(config)
+    from audioml.crossval import run_crossval
+
+    summary = run_crossval(config)
+    if arguments.json:
+        print_json(summary)
     return 0
 
 
@@ -61,8 +79,19 @@ def add_sweep(verbs: Verbs) -> None:
         description="Train once for every combination, or for settings that are drawn, and pick "
         "the best on the validation clips. The same command goes on with a sweep that was "
         "stopped, and may run in several processes at once.",
+        epilog="examples:\n"
+        "  audioml sweep configs/esc10_cnn.yaml splits.protocol=nested \\\n"
+        "      --over optim.lr=1e-4,5e-4,1e-3 --over train.batch_size=32,64 --dir runs/sweep\n"
+        "  audioml sweep configs/esc10_cnn.yaml splits.protocol=nested \\\n"
+        "      --method tpe --trials 30 --prune --over optim.lr=1e-4..1e-2 --dir runs/tpe\n",
     )
-    sweep.add_argument("settings", nargs="*", help=SETTINGS_HELP)
+    add_settings(sweep)
+    _add_sweep_options(sweep)
+    add_json(sweep)
+    sweep.set_defaults(run=_sweep)
+
+
+def _add_sweep_options(sweep: argparse.ArgumentParser) -> None:
     sweep.add_argument(
         "--over",
         action="append",
@@ -71,19 +100,25 @@ def add_sweep(verbs: Verbs) -> None:
         help="what is varied: V1,V2,... or, for tpe, LOW..HIGH; repeatable; without it optim.lr "
         "and train.batch_size",
     )
-    sweep.add_argument("--method", choices=("grid", "tpe"), default="grid")
+    sweep.add_argument(
+        "--method",
+        choices=("grid", "tpe"),
+        default="grid",
+        help="grid: every combination; tpe: values drawn near the better ones "
+        "(default: %(default)s)",
+    )
     sweep.add_argument("--trials", type=int, metavar="N", help="how many tpe draws, in all")
     sweep.add_argument("--prune", action="store_true", help="end trials below the median early")
-    sweep.add_argument(
+    folder = sweep.add_argument(
         "--dir", type=Path, default=Path("runs/sweep"), help="its folder (default: %(default)s)"
     )
-    sweep.set_defaults(run=_sweep)
+    completes(folder, "directory")
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from audioml.sweep import run_sweep  # only here: the others need no Optuna
+    from audioml.sweep import run_sweep
 
-    run_sweep(
+    summary = run_sweep(
         read_settings(arguments.settings),
         arguments.over,
         method=arguments.method,
@@ -91,4 +126,6 @@ def _sweep(arguments: argparse.Namespace) -> int:
         prune=arguments.prune,
         path=arguments.dir,
     )
+    if arguments.json:
+        print_json(summary)
     return 0

@@ -2,8 +2,10 @@
 
 import math
 
+from audioml.errors import UserError
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError):
     """A configuration that can't be run; the message names its source, the key and the remedy."""
 
 

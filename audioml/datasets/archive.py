@@ -12,10 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from tqdm import tqdm
-
 from audioml.datasets.esc50 import read_esc50
 from audioml.datasets.manifest import DataError
+from audioml.progress import track
 
 MAX_UNPACKED_BYTES: Final = 4 << 30  # ESC-50 unpacks to less than 1 GiB
 _MAX_RATIO: Final = 100  # of that to the archive; ESC-50's is below 2
@@ -148,7 +147,8 @@ def _overlap(infos: Sequence[zipfile.ZipInfo]) -> bool:
 
 def _extract(pack: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], folder: Path) -> None:
     """Write members to a folder; zipfile checks each CRC."""
-    for name, info in tqdm(members.items(), desc="unpack", unit="file"):
+    bar = track(members.items(), task="unpack", total=len(members), unit="file")
+    for name, info in bar:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with pack.open(info) as source, path.open("xb") as sink:

@@ -8,10 +8,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from audioml.errors import UserError
+
 Part = Literal["train", "val", "test"]
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Data that can't be used; the message names the file, the row and the remedy."""
 
 

@@ -19,9 +19,9 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 from scipy.signal.windows import tukey
-from tqdm import tqdm
 
 from audioml.datasets.manifest import DataError
+from audioml.progress import track
 
 SAMPLE_RATE: Final = 22_050
 N_SAMPLES: Final = 5 * SAMPLE_RATE
@@ -373,6 +373,5 @@ def _write(root: Path, marker: dict[str, int]) -> None:
     with ThreadPoolExecutor() as pool:
         columns = [clips[name] for name in ("filename", "category", "src_file", "take")]
         done = pool.map(write_clip, *columns)
-        for _ in tqdm(done, total=len(clips), desc="making the built-in data set", unit="clip"):
-            pass
+        list(track(done, task="make the built-in data set", total=len(clips), unit="clip"))
     (root / _MARKER).write_text(json.dumps(marker), encoding="utf-8")

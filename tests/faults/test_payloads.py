@@ -19,7 +19,7 @@ from audioml.checkpoints import CHECKPOINT_VERSION
 from audioml.cli import main
 from audioml.cli.verbs import EXIT_DEFECT, EXIT_STOPPED, EXIT_USAGE
 from audioml.config import load_config, to_yaml
-from audioml.training import Interrupted
+from audioml.errors import Interrupted
 
 REPOSITORY = Path(__file__).parent.parent.parent
 OVER = ("--over", "optim.lr=1e-2")

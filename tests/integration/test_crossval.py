@@ -16,8 +16,8 @@ from audioml.cli import main
 from audioml.cli.verbs import EXIT_STOPPED, EXIT_USAGE
 from audioml.config import load_config
 from audioml.datasets.manifest import Clip, Manifest
+from audioml.errors import Interrupted
 from audioml.splits import SplitError, official_folds
-from audioml.training import Interrupted
 
 
 def run(data, folder, *settings):

@@ -1,0 +1,46 @@
+"""Progress bars on a terminal, and log lines above them; elsewhere lines alone."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+_OPTIONS: dict[str, Any] = {
+    "leave": False,
+    "disable": None,  # where stderr is no terminal
+    "delay": 0.5,  # what takes less [s] needs no bar
+    "mininterval": 0.5,
+    "dynamic_ncols": True,
+}
+
+
+def track(
+    items: Iterable[Item], *, task: str, total: int | None = None, unit: str
+) -> Iterator[Item]:
+    """Iterate over items behind a bar; see ``progress_bar``."""
+    return iter(tqdm(items, desc=task, total=total, unit=unit, **_OPTIONS))
+
+
+def progress_bar(*, task: str, total: int | None, unit: str, n_done: int = 0) -> "tqdm[Any]":
+    """Make a bar on stderr that goes away at its end; none where stderr is no terminal.
+
+    Args:
+        task: What is being done.
+        total: How many units there are; None if nobody knows.
+        unit: What is counted; "B" for bytes, which get prefixes.
+        n_done: Units done already.
+    """
+    is_bytes = unit == "B"
+    return tqdm(desc=task, total=total, initial=n_done, unit=unit, unit_scale=is_bytes, **_OPTIONS)
+
+
+class Console(logging.StreamHandler[TextIO]):
+    """Writes log lines to a stream, above the bars; raises if nobody reads it any more."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line at once."""
+        tqdm.write(self.format(record), file=self.stream)
+        self.flush()
