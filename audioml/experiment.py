@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 import audioml
 from audioml import plots
+from audioml.challenges import challenge_figures
 from audioml.checkpoints import CheckpointError, save_weights
 from audioml.config import RunConfig, flatten, load_config, to_yaml
 from audioml.determinism import repeatable_operations
@@ -260,11 +261,18 @@ class _Run:
         weights = "best" if "best" in evaluations else "last"
         for name, evaluation in evaluations.items():
             log.info("%-9s %s weights: %s", self.part, name, describe_figures(evaluation.figures()))
+        challenge = self._challenge_figures(evaluations[weights])
+        if challenge:
+            figures = ", ".join(f"{name} {value:.1%}" for name, value in challenge.items())
+            log.info("challenge %s", figures.replace("_", " "))
         self._save_weights(weights)
-        summary = self._summarise(evaluations, weights)
+        summary = challenge | self._summarise(evaluations, weights)
         self._write_results(evaluations[weights], summary)
         log.info("finished  %s", self.folder.path)
         return {"folder": str(self.folder.path), **summary}
+
+    def _challenge_figures(self, evaluation: Evaluation) -> dict[str, float]:
+        return challenge_figures(self.x.manifest, evaluation.clip_index, evaluation.probability)
 
     def _save_weights(self, weights: str) -> None:
         """Write the weights that were evaluated in a format that can hold nothing else."""
