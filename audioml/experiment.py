@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-import audioml
 from audioml import plots
+from audioml.assembly import choose_device
 from audioml.challenges import challenge_figures
-from audioml.checkpoints import CheckpointError, save_weights
+from audioml.checkpoints import CheckpointError
 from audioml.config import RunConfig, flatten, load_config, to_yaml
 from audioml.determinism import repeatable_operations
 from audioml.errors import Interrupted
@@ -28,7 +28,8 @@ from audioml.evaluation import (
 )
 from audioml.loader import Batch
 from audioml.memory import describe_memory, explained_memory, is_out_of_memory
-from audioml.preparation import Experiment, choose_device, prepare
+from audioml.model_files import FILE_NAME, write_model
+from audioml.preparation import Experiment, prepare
 from audioml.runs import (
     RunError,
     RunFolder,
@@ -277,15 +278,14 @@ class _Run:
     def _save_weights(self, weights: str) -> None:
         """Write the weights that were evaluated in a format that can hold nothing else."""
         x = self.x
-        save_weights(
-            self.folder.path / "model.safetensors",
-            self.trainer.averaged_model.state_dict(),
-            {
-                "version": audioml.__version__,
-                "labels": list(x.manifest.labels),
-                "config": to_yaml(x.config),
-                "weights": weights,
-            },
+        write_model(
+            self.folder.path / FILE_NAME,
+            config=x.config,
+            labels=x.manifest.labels,
+            weights=self.trainer.averaged_model.state_dict(),
+            statistics=x.frontend.state_dict(),
+            train_sources=self._split_facts["train_sources"],
+            chosen=weights,
         )
 
     def _summarise(self, evaluations: dict[str, Evaluation], weights: str) -> dict[str, Any]:
