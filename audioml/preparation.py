@@ -277,10 +277,17 @@ def _make_frontend(config: RunConfig, max_semitones: float, device: torch.device
         )
     trained = ", trained with the model" if config.frontend.trainable else ""
     log.info("frontend  log-%s by %s%s", config.frontend.transform, kind, trained)
-    return _build_frontend(config, kind, max_semitones).to(device)
+    return build_frontend(config, kind, max_semitones).to(device)
 
 
-def _build_frontend(config: RunConfig, kind: Kind, max_semitones: float) -> BandLevels:
+def build_frontend(config: RunConfig, kind: Kind, max_semitones: float) -> BandLevels:
+    """Build the front end that settings describe, on the CPU, without statistics.
+
+    Args:
+        config: The settings.
+        kind: What computes log-mels.
+        max_semitones: Largest pitch shift that will be asked for.
+    """
     f = config.frontend
     common: dict[str, Any] = {
         "sample_rate": config.audio.sample_rate,
