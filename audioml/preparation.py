@@ -246,7 +246,7 @@ def _build(
     augment = Augment(
         config.augment, sample_rate=sample_rate, n_time=store.n_time, seed=config.train.seed
     ).to(device)
-    frontend = _make_frontend(config, augment.max_semitones, device)
+    frontend = make_frontend(config, augment.max_semitones, device)
     model = model.to(device)
     if frontend.trainable:
         model = _WithFrontend(frontend, model)
@@ -264,8 +264,20 @@ def _build(
     )
 
 
-def _make_frontend(config: RunConfig, max_semitones: float, device: torch.device) -> BandLevels:
-    """Build the front end of the kind that is wanted, and say which it is."""
+def make_frontend(config: RunConfig, max_semitones: float, device: torch.device) -> BandLevels:
+    """Build the front end of the kind that is wanted, and say which it is.
+
+    Args:
+        config: The run's settings.
+        max_semitones: Largest pitch shift that will be asked for.
+        device: Where it runs.
+
+    Returns:
+        A front end that does not normalise yet.
+
+    Raises:
+        ConfigError: If what is wanted can't run here.
+    """
     try:
         kind = choose_kind(config.frontend.kind, device)
     except ValueError as error:
@@ -277,17 +289,10 @@ def _make_frontend(config: RunConfig, max_semitones: float, device: torch.device
         )
     trained = ", trained with the model" if config.frontend.trainable else ""
     log.info("frontend  log-%s by %s%s", config.frontend.transform, kind, trained)
-    return build_frontend(config, kind, max_semitones).to(device)
+    return _build_frontend(config, kind, max_semitones).to(device)
 
 
-def build_frontend(config: RunConfig, kind: Kind, max_semitones: float) -> BandLevels:
-    """Build the front end that settings describe, on the CPU, without statistics.
-
-    Args:
-        config: The settings.
-        kind: What computes log-mels.
-        max_semitones: Largest pitch shift that will be asked for.
-    """
+def _build_frontend(config: RunConfig, kind: Kind, max_semitones: float) -> BandLevels:
     f = config.frontend
     common: dict[str, Any] = {
         "sample_rate": config.audio.sample_rate,

@@ -31,6 +31,7 @@ class Change:
     Args:
         name: The augmentation: ``original``, ``noise`` and so on, ``all``, or one of ``VARIANTS``.
         value: What was drawn, in words.
+        epoch: The first epoch in which a run draws it; None where that is no draw.
         level_db: Levels as the model gets them, but not normalised [band, frame] in dB.
         waveform: What there is to hear [time], full scale at 1; None for nothing.
         heard: How that was made, or why there is nothing.
@@ -38,6 +39,7 @@ class Change:
 
     name: str
     value: str
+    epoch: int | None
     level_db: NDArray[np.float32]
     waveform: NDArray[np.float32] | None
     heard: str
@@ -64,7 +66,7 @@ _KINDS: Final = {
     "noise": _Kind(
         fields=("snr_db",),
         strength=lambda d: 10 ** (-d.snr_db.item() / 20),
-        words=lambda d: f"signal-to-noise ratio {d.snr_db.item():.1f} dB",
+        words=lambda d: f"SNR {d.snr_db.item():.1f} dB",
         heard=EXACT,
     ),
     "gain": _Kind(
@@ -94,14 +96,13 @@ _KINDS: Final = {
     "filter": _Kind(
         fields=("filter_db",),
         strength=lambda d: d.filter_db.std().item(),
-        words=lambda d: " ".join(f"{gain:+.0f}" for gain in d.filter_db[0]) + " dB, low to high",
+        words=lambda d: " ".join(f"{gain + 0.0:+.1f}" for gain in d.filter_db[0]) + " dB",
         heard=UNHEARD,
     ),
     "mask": _Kind(
         fields=("freq_start", "freq_share", "time_start", "time_share"),
         strength=lambda d: (d.freq_share + d.time_share).item(),
-        words=lambda d: f"{d.freq_share.item():.0%} of the bands, {d.time_share.item():.0%} of the "
-        "time set to their mean",
+        words=lambda d: f"{d.freq_share.item():.0%} of bands, {d.time_share.item():.0%} of time",
         heard=UNHEARD,
     ),
 }
@@ -142,12 +143,12 @@ class Demonstration:
     def changes(self) -> Iterator[Change]:
         """Show the clip as it is, each augmentation alone, and all of them together."""
         none = self._neutral(self.augment.draw(0, self._numbers[:1]))
-        yield self._change("original", "as it is", none, EXACT)
+        yield self._change("original", "as it is", none, EXACT, None)
         if self.config.augment.preset == "four_variants":
             for number, name in enumerate(VARIANTS[1:], start=1):
                 draws = self.augment.draw_variant(number, self._numbers[:1])
                 kind = next(k for k in ("noise", "pitch", "stretch") if _KINDS[k].strength(draws))
-                yield self._change(name, _KINDS[kind].words(draws), draws, _KINDS[kind].heard)
+                yield self._change(name, _KINDS[kind].words(draws), draws, _KINDS[kind].heard, None)
         if self.config.augment.preset == "ranges":
             yield from self._each_alone(none)
             yield from self._together()
@@ -170,7 +171,7 @@ class Demonstration:
             kind = _KINDS[name]
             draws.sort(key=lambda pair, kind=kind: kind.strength(pair[1]))
             for epoch, alone in draws[:1] + draws[1:][-1:]:
-                yield self._change(name, f"{kind.words(alone)} (epoch {epoch})", alone, kind.heard)
+                yield self._change(name, kind.words(alone), alone, kind.heard, epoch)
         yield from self._shifts(none)
 
     def _shifts(self, none: Draws) -> Iterator[Change]:
@@ -183,9 +184,8 @@ class Demonstration:
         ]
         for shift, epoch in sorted({min(shifts), max(shifts)}):
             if shift:
-                shift_s = shift / self.frontend.sample_rate
-                value = f"{shift_s:+.2f} s around the circle (epoch {epoch})"
-                yield self._change("shift", value, none, EXACT, shift)
+                value = f"{shift / self.frontend.sample_rate:+.2f} s"
+                yield self._change("shift", value, none, EXACT, epoch, shift)
 
     def _together(self) -> Iterator[Change]:
         """Show what the model gets in the first epochs."""
@@ -193,16 +193,20 @@ class Demonstration:
             draws = self.augment.draw(epoch, self._numbers[:1])
             if len(self._numbers) == 1:
                 draws = replace(draws, mix_ratio=torch.ones(1))
-            words = [kind.words(draws) for name, kind in _KINDS.items() if self._is_on(name, draws)]
             shift = self.augment.draw_shift(epoch, self._numbers[:, None])
-            yield self._change("all", f"epoch {epoch}: {'; '.join(words)}", draws, UNHEARD, shift)
-
-    def _is_on(self, name: str, draws: Draws) -> bool:
-        return bool(_KINDS[name].strength(draws))
+            words = [f"{n} {kind.words(draws)}" for n, kind in _KINDS.items() if kind.strength(draws)]
+            words += [f"shift {shift[0].item() / self.frontend.sample_rate:+.2f} s"] * bool(shift[0])
+            yield self._change("all", "; ".join(words), draws, UNHEARD, epoch, shift)
 
     @torch.no_grad()
     def _change(
-        self, name: str, value: str, draws: Draws, heard: str, shift: Tensor | int = 0
+        self,
+        name: str,
+        value: str,
+        draws: Draws,
+        heard: str,
+        epoch: int | None,
+        shift: Tensor | int = 0,
     ) -> Change:
         """Render one change."""
         store = self._store
@@ -230,7 +234,12 @@ class Demonstration:
                 semitones=draws.semitones.item(),
             )
         return Change(
-            name=name, value=value, level_db=level_db.numpy(), waveform=waveform, heard=heard
+            name=name,
+            value=value,
+            epoch=epoch,
+            level_db=level_db.numpy(),
+            waveform=waveform,
+            heard=heard,
         )
 
     def _neutral(self, draws: Draws) -> Draws:

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-import numpy as np
 
-from audioml.datasets.manifest import Manifest
+from audioml.datasets.manifest import Clip, Manifest
 from audioml.decode import read_payload
 from audioml.explore.survey import read_part
 from audioml.frontend import BandLevels
@@ -34,6 +34,13 @@ class Example:
     row: pd.Series
     waveform: NDArray[np.float32]
     level_db: NDArray[np.float32]
+
+    @property
+    def contrast(self) -> float:
+        """How much there is to see: what of the levels is neither a spectrum nor a course [dB]."""
+        level = np.maximum(self.level_db, self.level_db.max() - 60)
+        spectrum, course = level.mean(1, keepdims=True), level.mean(0, keepdims=True)
+        return float((level - spectrum - course).std())
 
 
 def choose_examples(audible: pd.DataFrame, n_a_class: int) -> list[int]:
@@ -75,17 +82,20 @@ def read_examples(
         frontend: The front end, which does not normalise yet.
         longest_s: Longest part that is read [s].
     """
-    rate = frontend.sample_rate
 
     def read() -> Iterator[Example]:
         for i in chosen:
-            clip = manifest.clips[i]
-            payload = read_payload(clip.path, clip.start_s, clip.end_s)
-            waveform = read_part(payload, rate, round(longest_s * rate), place=0.0)
+            waveform = read_waveform(manifest.clips[i], frontend.sample_rate, longest_s, place=0.0)
             with torch.no_grad():
-                level_db = frontend(waveform[None])[0]
-            yield Example(
-                clip=i, row=clips.loc[i], waveform=waveform.numpy(), level_db=level_db.numpy()
-            )
+                level_db = frontend(torch.from_numpy(waveform)[None])[0]
+            yield Example(clip=i, row=clips.loc[i], waveform=waveform, level_db=level_db.numpy())
 
     return list(track(read(), task="examples", total=len(chosen), unit="clip"))
+
+
+def read_waveform(
+    clip: Clip, sample_rate: int, longest_s: float, place: float = 0.5
+) -> NDArray[np.float32]:
+    """Read at most ``longest_s`` seconds of a clip [time]; see ``survey.read_part``."""
+    payload = read_payload(clip.path, clip.start_s, clip.end_s)
+    return read_part(payload, sample_rate, round(longest_s * sample_rate), place).numpy()

@@ -82,16 +82,15 @@ def plot_lengths_and_levels(clips: pd.DataFrame, labels: Sequence[str]) -> Figur
         ("rms_dbfs", "RMS [dBFS]"),
         ("silence_share", "Silence [share of frames]"),
     )
-    rows = [*labels, "all"] if len(labels) > 1 else list(labels)
-    figure = Figure(figsize=(14, 1.3 + 0.34 * len(rows)), layout="constrained")
+    parts = [(plain(label), _BLUE, clips[clips["label"] == label]) for label in labels]
+    parts += [("all", _GREY, clips)] if len(labels) > 1 else []
+    figure = Figure(figsize=(14, 1.3 + 0.34 * len(parts)), layout="constrained")
     grid = figure.subplots(1, len(columns), sharey=True)
     random = np.random.default_rng(0)
     for axes, (column, title) in zip(grid, columns, strict=True):
-        for place, label in enumerate(rows):
-            chosen = clips if label == "all" else clips[clips["label"] == label]
-            values = chosen[column].dropna().to_numpy(np.float64)
+        for place, (_, colour, part) in enumerate(parts):
+            values = part[column].dropna().to_numpy(np.float64)
             jitter = place + random.uniform(-0.28, 0.28, len(values))
-            colour = _GREY if label == "all" else _BLUE
             dots = {"s": 9, "color": colour, "linewidths": 0, "rasterized": True}
             axes.scatter(values, jitter, alpha=0.25 if len(values) > 100 else 0.45, **dots)
             if len(values):
@@ -101,8 +100,8 @@ def plot_lengths_and_levels(clips: pd.DataFrame, labels: Sequence[str]) -> Figur
         axes.grid(axis="x", alpha=0.25)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
-    grid[0].set_yticks(range(len(rows)), [plain(label) for label in rows])
-    grid[0].set_ylim(len(rows) - 0.5, -0.5)
+    grid[0].set_yticks(range(len(parts)), [name for name, *_ in parts])
+    grid[0].set_ylim(len(parts) - 0.5, -0.5)
     figure.suptitle("One dot a clip, bar: median", fontsize=10, x=0.01, ha="left")
     return figure
 
@@ -159,18 +158,36 @@ def plot_spectra(
 
 
 def plot_augmentation(changes: Sequence[Change], frontend: BandLevels) -> Figure:
-    """Draw the log-mel of a clip after each augmentation, all on the original's scale."""
+    """Draw the log-mel of a clip after each augmentation, all on the original's scale.
+
+    Args:
+        changes: The original, each augmentation's draws, and all together.
+        frontend: What made them.
+    """
+    by_name: dict[str, list[Change | None]] = {}
+    for change in changes:
+        by_name.setdefault(change.name, []).append(change)
+    cells = [*by_name.pop("original"), *by_name.pop("all", [])]
+    cells = _fill(cells[:_N_COLUMNS], _N_COLUMNS if by_name else 1)
+    for draws in by_name.values():
+        cells += _fill(draws, 2)
     top = float(changes[0].level_db.max())
 
     def draw(axes: Axes, change: Change) -> None:
         images.append(draw_levels(axes, change.level_db, frontend, (top - RANGE_DB, top)))
-        value = change.value if change.name != "all" else change.value.partition(":")[0]
-        axes.set_title(f"{change.name}: {value}".partition(" (epoch")[0], fontsize=9)
+        value = "" if change.name == "all" else f": {change.value}"
+        epoch = "" if change.epoch is None else f", epoch {change.epoch}"
+        axes.set_title(f"{change.name}{value}{epoch}", fontsize=9)
 
     images: list[Any] = []
-    figure = _draw_grid(changes, draw, 2.2, ("Time [s]", "Frequency [Hz]"))
+    figure = _draw_grid(cells, draw, 2.2, ("Time [s]", "Frequency [Hz]"))
     figure.colorbar(images[0], ax=figure.axes, shrink=0.5, label="Level [dB]")
     return figure
+
+
+def _fill(cells: list[Change | None], length: int) -> list[Change | None]:
+    """Add empty cells."""
+    return cells + [None] * max(length - len(cells), 0)
 
 
 def draw_waveform(axes: Axes, waveform: NDArray[np.float32], sample_rate: int) -> None:
@@ -221,12 +238,15 @@ def _first_of_each(examples: Sequence[Example]) -> list[Example]:
 def _draw_grid(
     items: Sequence[Any], draw: Callable[[Axes, Any], None], height: float, names: tuple[str, str]
 ) -> Figure:
-    """Draw each item in a cell of its own, titled with its label."""
+    """Draw each item, if it is not None, in a cell of its own, titled with its label."""
     n_columns = min(_N_COLUMNS, len(items))
     n_rows = -(-len(items) // n_columns)
     figure = Figure(figsize=(3.5 * n_columns, height * n_rows + 0.4), layout="constrained")
     grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
     for axes, item in zip(grid.flat, items, strict=False):
+        if item is None:
+            axes.set_visible(False)
+            continue
         if isinstance(item, Example):
             axes.set_title(plain(item.row["label"]), fontsize=10)
         draw(axes, item)
