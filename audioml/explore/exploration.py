@@ -18,7 +18,7 @@ from audioml.explore.augmentation import Change, Demonstration
 from audioml.explore.examples import Example, choose_examples, read_examples, read_waveform
 from audioml.explore.findings import Finding, find
 from audioml.explore.inputs import Input, read_input
-from audioml.explore.survey import Survey, survey
+from audioml.explore.survey import Survey, readable, survey
 from audioml.frontend import BandLevels
 from audioml.preparation import make_frontend
 from audioml.runs import Folder, RunError
@@ -51,6 +51,11 @@ class Exploration:
     frontend: BandLevels
 
     @property
+    def labels(self) -> list[str]:
+        """Names of the classes, as the table writes them."""
+        return [readable(label) for label in self.input.manifest.labels]
+
+    @property
     def is_sound(self) -> bool:
         """Whether every file can be read, and anything is to be heard."""
         return not len(self.survey.bad) and len(self.survey.audible) > 0
@@ -61,7 +66,7 @@ class Exploration:
         columns = ["length_s", "peak_dbfs", "rms_dbfs", "silence_share", "dc"]
         levels = usable[columns].astype(float).quantile([0.0, 0.5, 1.0])
         return {
-            "data": self.input.manifest.name,
+            "data": readable(self.input.manifest.name),
             "clips": len(self.survey.clips),
             "usable": len(usable),
             "classes": usable["label"].value_counts().sort_index().to_dict(),
@@ -102,7 +107,7 @@ def explore(
     """
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out}: already there; choose another --out")
-    exploration = _look(read_input(words), n_examples)
+    exploration = look(read_input(words), n_examples)
     if out is None:
         name = re.sub(r"[^\w.-]+", "_", exploration.input.manifest.name).strip("_")[:40]
         folder = Folder.create_named("explore", name)
@@ -112,17 +117,27 @@ def explore(
     folder.write_table("clips.csv", exploration.survey.clips)
     for name, figure in _draw(exploration):
         folder.write_figure(name, figure)
+    log.info("wrote     %s", readable(str(folder.path)))
     return exploration, folder.path
 
 
-def _look(found: Input, n_examples: int) -> Exploration:
-    """Measure all clips and read the examples."""
+def look(found: Input, n_examples: int = 2) -> Exploration:
+    """Measure all clips and read the examples.
+
+    Args:
+        found: What is to be looked at.
+        n_examples: Examples a class; with 0 no augmentation is shown either.
+
+    Raises:
+        ConfigError: If the front end can't run here.
+        DataError: If the one file can't be read.
+    """
     config, manifest = found.config, found.manifest
     audio = config.audio
     augment = Augment(
         config.augment, sample_rate=audio.sample_rate, n_time=audio.n_time, seed=config.train.seed
     )
-    log.info("clips     %d in %s", len(manifest), manifest.root)
+    log.info("clips     %d in %s", len(manifest), readable(str(manifest.root)))
     frontend = make_frontend(_for_looking(config), augment.max_semitones, torch.device("cpu"))
     told = survey(manifest, frontend, n_time=audio.n_time, n_threads=audio.decode_threads)
     if found.is_file and len(told.bad):
@@ -173,8 +188,7 @@ def _demonstrate(
 
 def _draw(exploration: Exploration) -> Iterator[tuple[str, Figure]]:
     """Draw the pictures that the data have something for."""
-    manifest, frontend = exploration.input.manifest, exploration.frontend
-    told = exploration.survey
+    told, labels, frontend = exploration.survey, exploration.labels, exploration.frontend
     if exploration.examples:
         yield "waveforms.png", figures.plot_waveforms(exploration.examples, frontend)
         yield "log_mels.png", figures.plot_log_mels(exploration.examples, frontend)
@@ -182,10 +196,10 @@ def _draw(exploration: Exploration) -> Iterator[tuple[str, Figure]]:
             "mel_and_log_mel.png",
             figures.plot_mel_and_log_mel(exploration.examples, frontend),
         )
-        yield "spectra.png", figures.plot_spectra(told.spectra, manifest.labels, frontend)
+        yield "spectra.png", figures.plot_spectra(told.spectra, labels, frontend)
     if len(told.usable) > 1:
-        yield "lengths_levels.png", figures.plot_lengths_and_levels(told.usable, manifest.labels)
-    if manifest.n_classes > 1:
-        yield "balance.png", figures.plot_balance(told.usable, manifest.labels)
+        yield "lengths_levels.png", figures.plot_lengths_and_levels(told.usable, labels)
+    if len(labels) > 1 and len(told.usable):
+        yield "balance.png", figures.plot_balance(told.usable, labels)
     if len(exploration.changes) > 1:
         yield "augmentation.png", figures.plot_augmentation(exploration.changes, frontend)

@@ -18,6 +18,8 @@ from audioml.plots import label_frequencies
 RANGE_DB: Final = 80.0
 """Levels that are shown, below the loudest [dB]."""
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#767676"
+_INK, _LIGHT_BLUE = "#7f8794", "#3d8fd1"
+_CARD_IN: Final = (4.4, 2.8)
 _N_COLUMNS: Final = 4
 _N_POINTS: Final = 1200  # of a drawn waveform
 _MOST_PICTURES: Final = 48
@@ -188,6 +190,42 @@ def plot_augmentation(changes: Sequence[Change], frontend: BandLevels) -> Figure
 def _fill(cells: list[Change | None], length: int) -> list[Change | None]:
     """Add empty cells."""
     return cells + [None] * max(length - len(cells), 0)
+
+
+def plot_example(example: Example, frontend: BandLevels) -> Figure:
+    """Draw a waveform above its log-mel, for a page, dark or light."""
+    figure = Figure(figsize=_CARD_IN, layout="constrained")
+    wave, mel = figure.subplots(2, 1, height_ratios=(1, 2.2), sharex=True)
+    draw_waveform(wave, example.waveform, frontend.sample_rate)
+    level_db = example.level_db - example.level_db.max()
+    draw_levels(mel, level_db, frontend, (-RANGE_DB, 0.0))
+    wave.set(xlim=(0, len(example.waveform) / frontend.sample_rate), ylabel="Ampl.")
+    mel.set(xlabel="Time [s]", ylabel="Frequency [Hz]")
+    _ink(wave, mel)
+    return figure
+
+
+def plot_change(change: Change, top_db: float, frontend: BandLevels) -> Figure:
+    """Draw a log-mel below ``top_db``, for a page, dark or light."""
+    figure = Figure(figsize=(_CARD_IN[0], 0.75 * _CARD_IN[1]), layout="constrained")
+    axes = figure.subplots()
+    draw_levels(axes, change.level_db, frontend, (top_db - RANGE_DB, top_db))
+    axes.set(xlabel="Time [s]", ylabel="Frequency [Hz]")
+    _ink(axes)
+    return figure
+
+
+def _ink(*parts: Axes) -> None:
+    """Write in a grey that can be read on light and dark pages."""
+    for axes in parts:
+        axes.patch.set_alpha(0)
+        axes.tick_params(colors=_INK, labelsize=8)
+        axes.xaxis.label.set(color=_INK, fontsize=9)
+        axes.yaxis.label.set(color=_INK, fontsize=9)
+        axes.spines[:].set_color(_INK)
+    parts[0].figure.patch.set_alpha(0)
+    for fill in parts[0].collections:
+        fill.set_color(_LIGHT_BLUE)
 
 
 def draw_waveform(axes: Axes, waveform: NDArray[np.float32], sample_rate: int) -> None:

@@ -147,9 +147,9 @@ def read_part(payload: Payload, sample_rate: int, most: int, place: float = 0.5)
     return waveform[:most]
 
 
-def show_path(path: Path) -> str:
-    """Write a path so that any file can hold it; bytes that are no text become question marks."""
-    return os.fsencode(path).decode("utf-8", "replace")
+def readable(name: str) -> str:
+    """Write a name so that any file can hold it; bytes that are no text become question marks."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 @torch.no_grad()
@@ -169,15 +169,15 @@ def _describe(clip: Clip, root: Path, result: _Found | str) -> dict[str, Any]:
     """Make a clip's row."""
     path = clip.path.relative_to(root) if clip.path.is_relative_to(root) else clip.path
     row: dict[str, Any] = {
-        "path": show_path(path),
-        "label": show_path(Path(clip.label)) if clip.label else "",
-        "source": clip.source,
+        "path": readable(str(path)),
+        "label": readable(clip.label),
+        "source": readable(clip.source),
         "fold": clip.fold,
         "start_s": clip.start_s,
         "end_s": clip.end_s,
     }
     if isinstance(result, str):
-        return row | {"reason": os.fsencode(result).decode("utf-8", "replace")}
+        return row | {"reason": readable(result)}
     found = result.measurement
     return row | {
         "sample_rate": found.sample_rate,
