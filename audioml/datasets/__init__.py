@@ -10,7 +10,9 @@ from audioml.datasets.archive import unpack
 from audioml.datasets.csv import read_csv
 from audioml.datasets.esc50 import META, read_esc50
 from audioml.datasets.folder import read_folder
+from audioml.datasets.icbhi import read_icbhi
 from audioml.datasets.manifest import DataError, Manifest
+from audioml.datasets.physionet import read_physionet2016
 from audioml.datasets.synthetic import prepare_synthetic
 from audioml.download import DownloadError, fetch, one_at_a_time
 
@@ -72,6 +74,14 @@ def _folder(data: DataConfig, check_files: bool) -> Manifest:
     return read_folder(_root(data) or Path(), data.source_pattern)
 
 
+def _icbhi(data: DataConfig, check_files: bool) -> Manifest:
+    return read_icbhi(_root(data) or Path("data", "ICBHI_final_database"))
+
+
+def _physionet2016(data: DataConfig, check_files: bool) -> Manifest:
+    return read_physionet2016(_root(data) or Path("data", "physionet2016"))
+
+
 def _root(data: DataConfig) -> Path | None:
     return Path(data.root).expanduser() if data.root else None
 
@@ -105,4 +115,6 @@ _BUILDERS: Final[dict[str, Callable[[DataConfig, bool], Manifest]]] = {
     "esc50": _esc50,
     "csv": _csv,
     "folder": _folder,
+    "icbhi": _icbhi,
+    "physionet2016": _physionet2016,
 }

@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from matplotlib.figure import Figure
 
+from audioml.assembly import build_frontend
 from audioml.augment import Augment
 from audioml.config import RunConfig
 from audioml.datasets.manifest import DataError
@@ -20,7 +21,6 @@ from audioml.explore.findings import Finding, find
 from audioml.explore.inputs import Input, read_input
 from audioml.explore.survey import Survey, readable, survey
 from audioml.frontend import BandLevels
-from audioml.preparation import make_frontend
 from audioml.runs import Folder, RunError
 
 log = logging.getLogger("audioml")
@@ -138,7 +138,9 @@ def look(found: Input, n_examples: int = 2) -> Exploration:
         config.augment, sample_rate=audio.sample_rate, n_time=audio.n_time, seed=config.train.seed
     )
     log.info("clips     %d in %s", len(manifest), readable(str(manifest.root)))
-    frontend = make_frontend(_for_looking(config), augment.max_semitones, torch.device("cpu"))
+    frontend = build_frontend(
+        _for_looking(config), torch.device("cpu"), max_semitones=augment.max_semitones
+    )
     told = survey(manifest, frontend, n_time=audio.n_time, n_threads=audio.decode_threads)
     if found.is_file and len(told.bad):
         raise DataError(f"{manifest.clips[0].path}: {told.bad['reason'].iloc[0]}")

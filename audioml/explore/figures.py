@@ -144,10 +144,7 @@ def plot_spectra(
         labels: The classes.
         frontend: What measured them.
     """
-    n_bands = len(frontend.frequencies)
-    heard = np.flatnonzero(~np.isnan(spectra[:, 0]))
-    power = 10 ** ((spectra[heard] - spectra[heard].max(1, keepdims=True)) / 10)
-    order = heard[np.argsort((power * np.arange(n_bands)).sum(1) / power.sum(1))]
+    order = sort_by_brightness(spectra)
     figure = Figure(figsize=(9, 1.6 + 0.3 * len(order)), layout="constrained")
     axes = figure.subplots()
     shown = spectra[order] - spectra[order].max(1, keepdims=True)
@@ -157,6 +154,17 @@ def plot_spectra(
     axes.set_xlabel("Frequency [Hz]")
     figure.colorbar(image, ax=axes, label="Mean level [dB re the class's loudest band]")
     return figure
+
+
+def sort_by_brightness(spectra: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Order classes by the centre of their spectrum [class, band], those without a sound left out.
+
+    Returns:
+        Numbers of the classes, the dullest first.
+    """
+    heard = np.flatnonzero(~np.isnan(spectra[:, 0]))
+    power = 10 ** ((spectra[heard] - spectra[heard].max(1, keepdims=True)) / 10)
+    return heard[np.argsort((power * np.arange(spectra.shape[1])).sum(1) / power.sum(1))]
 
 
 def plot_augmentation(changes: Sequence[Change], frontend: BandLevels) -> Figure:
