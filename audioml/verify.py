@@ -17,6 +17,7 @@ from audioml.progress import track
 # Clips, classes and folds of the official sets; every class has as many clips in every fold.
 OFFICIAL_SIZES: Final = {"esc50": (2000, 50, 5), "esc10": (400, 10, 5)}
 
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """What ``verify`` found.

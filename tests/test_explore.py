@@ -241,7 +241,9 @@ HOSTILE = (
 def make_hostile(root):
     """Files and classes whose names try everything."""
     for number, name in enumerate(HOSTILE):
-        write(root / ("a" if number % 2 else "</script><b>class $\\frac$") / name, tone(300 + number))
+        write(
+            root / ("a" if number % 2 else "</script><b>class $\\frac$") / name, tone(300 + number)
+        )
     (root / "a" / "<script>bad.wav").write_bytes(b"")
     return root
 

@@ -45,7 +45,7 @@ def add_explore(verbs: Verbs) -> None:
 
 
 def _explore(arguments: argparse.Namespace) -> int:
-    from audioml.explore.exploration import explore
+    from audioml.explore.folder import explore
 
     exploration, folder = explore(arguments.settings, arguments.out, arguments.examples)
     if arguments.json:

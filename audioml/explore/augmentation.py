@@ -194,8 +194,12 @@ class Demonstration:
             if len(self._numbers) == 1:
                 draws = replace(draws, mix_ratio=torch.ones(1))
             shift = self.augment.draw_shift(epoch, self._numbers[:, None])
-            words = [f"{n} {kind.words(draws)}" for n, kind in _KINDS.items() if kind.strength(draws)]
-            words += [f"shift {shift[0].item() / self.frontend.sample_rate:+.2f} s"] * bool(shift[0])
+            words = [
+                f"{n} {kind.words(draws)}" for n, kind in _KINDS.items() if kind.strength(draws)
+            ]
+            words += [f"shift {shift[0].item() / self.frontend.sample_rate:+.2f} s"] * bool(
+                shift[0]
+            )
             yield self._change("all", "; ".join(words), draws, UNHEARD, epoch, shift)
 
     @torch.no_grad()

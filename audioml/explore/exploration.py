@@ -1,27 +1,22 @@
-"""From words on the command line to a folder with a page, pictures and a table."""
+"""All that a page shows of a data set, gathered."""
 
 import logging
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import torch
-from matplotlib.figure import Figure
 
 from audioml.assembly import build_frontend
 from audioml.augment import Augment
 from audioml.config import RunConfig
 from audioml.datasets.manifest import DataError
-from audioml.explore import figures
 from audioml.explore.augmentation import Change, Demonstration
 from audioml.explore.examples import Example, choose_examples, read_examples, read_waveform
 from audioml.explore.findings import Finding, find
-from audioml.explore.inputs import Input, read_input
+from audioml.explore.inputs import Input
 from audioml.explore.survey import Survey, readable, survey
 from audioml.frontend import BandLevels
-from audioml.runs import Folder, RunError
 
 log = logging.getLogger("audioml")
 
@@ -39,7 +34,9 @@ class Exploration:
         survey: What its files hold.
         findings: What should be looked at.
         examples: Clips of each class.
-        changes: A clip after each augmentation, first as it is; empty if nothing is audible.
+        demonstrated: The clip that is augmented, and one to mix it with; empty if nothing is
+            audible.
+        changes: That clip after each augmentation, first as it is.
         frontend: The front end; it does not normalise.
     """
 
@@ -47,6 +44,7 @@ class Exploration:
     survey: Survey
     findings: Sequence[Finding]
     examples: Sequence[Example]
+    demonstrated: Sequence[Example]
     changes: Sequence[Change]
     frontend: BandLevels
 
@@ -87,40 +85,6 @@ class Exploration:
         }
 
 
-def explore(
-    words: Sequence[str], out: Path | None = None, n_examples: int = 2
-) -> tuple[Exploration, Path]:
-    """Look at sounds and write a folder with ``explore.html``, ``clips.csv`` and ``plots/``.
-
-    Args:
-        words: Settings; or a folder, a list of clips or a sound file, and settings.
-        out: The folder; None for one in ``runs/`` named after time and data.
-        n_examples: Examples a class.
-
-    Returns:
-        What was found, and the folder.
-
-    Raises:
-        ConfigError: If settings are wrong.
-        DataError: If there are no sounds, or the one file can't be read.
-        RunError: If ``out`` is there already and holds anything.
-    """
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out}: already there; choose another --out")
-    exploration = look(read_input(words), n_examples)
-    if out is None:
-        name = re.sub(r"[^\w.-]+", "_", exploration.input.manifest.name).strip("_")[:40]
-        folder = Folder.create_named("explore", name)
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = Folder(out)
-    folder.write_table("clips.csv", exploration.survey.clips)
-    for name, figure in _draw(exploration):
-        folder.write_figure(name, figure)
-    log.info("wrote     %s", readable(str(folder.path)))
-    return exploration, folder.path
-
-
 def look(found: Input, n_examples: int = 2) -> Exploration:
     """Measure all clips and read the examples.
 
@@ -152,12 +116,14 @@ def look(found: Input, n_examples: int = 2) -> Exploration:
         longest_s=_LONGEST_FILE_S if found.is_file else _LONGEST_EXAMPLE_S,
     )
     frontend.set_statistics(told.mean_db, told.std_db)
+    pair = _choose_pair(examples)
     return Exploration(
         input=found,
         survey=told,
         findings=find(manifest, told, audio),
         examples=examples,
-        changes=_demonstrate(found, examples, frontend, augment),
+        demonstrated=pair,
+        changes=_demonstrate(found, pair, frontend, augment) if pair else [],
         frontend=frontend,
     )
 
@@ -168,40 +134,23 @@ def _for_looking(config: RunConfig) -> RunConfig:
     return replace(config, frontend=replace(config.frontend, kind=kind, dtype="float32"))
 
 
-def _demonstrate(
-    found: Input, examples: Sequence[Example], frontend: BandLevels, augment: Augment
-) -> list[Change]:
-    """Change the example of the most contrast, which shows most of what is done to it."""
+def _choose_pair(examples: Sequence[Example]) -> list[Example]:
+    """Choose the example of the most contrast, and one of another class to mix it with."""
     if not examples:
         return []
-    by_contrast = sorted(examples, key=lambda example: -example.contrast)
-    first, *others = by_contrast
-    partner = [e for e in others if e.row["label"] != first.row["label"]][:1] or others[:1]
-    pair = [first, *partner]
+    first, *others = sorted(examples, key=lambda example: -example.contrast)
+    partner = [e for e in others if e.row["label"] != first.row["label"]] or others
+    return [first, *partner[:1]]
+
+
+def _demonstrate(
+    found: Input, pair: Sequence[Example], frontend: BandLevels, augment: Augment
+) -> list[Change]:
+    """Change the first of two clips."""
     longest_s = max(_LONGEST_DEMONSTRATED_S, found.config.audio.clip_s)
     waveforms = [
         read_waveform(found.manifest.clips[e.clip], frontend.sample_rate, longest_s) for e in pair
     ]
-    demonstration = Demonstration(
-        found.config, frontend, augment, [e.clip for e in pair], waveforms
-    )
+    numbers = [example.clip for example in pair]
+    demonstration = Demonstration(found.config, frontend, augment, numbers, waveforms)
     return list(demonstration.changes())
-
-
-def _draw(exploration: Exploration) -> Iterator[tuple[str, Figure]]:
-    """Draw the pictures that the data have something for."""
-    told, labels, frontend = exploration.survey, exploration.labels, exploration.frontend
-    if exploration.examples:
-        yield "waveforms.png", figures.plot_waveforms(exploration.examples, frontend)
-        yield "log_mels.png", figures.plot_log_mels(exploration.examples, frontend)
-        yield (
-            "mel_and_log_mel.png",
-            figures.plot_mel_and_log_mel(exploration.examples, frontend),
-        )
-        yield "spectra.png", figures.plot_spectra(told.spectra, labels, frontend)
-    if len(told.usable) > 1:
-        yield "lengths_levels.png", figures.plot_lengths_and_levels(told.usable, labels)
-    if len(labels) > 1 and len(told.usable):
-        yield "balance.png", figures.plot_balance(told.usable, labels)
-    if len(exploration.changes) > 1:
-        yield "augmentation.png", figures.plot_augmentation(exploration.changes, frontend)

@@ -77,9 +77,7 @@ class _Found:
     spectrum: Tensor
 
 
-def survey(
-    manifest: Manifest, frontend: BandLevels, *, n_time: int, n_threads: int = 0
-) -> Survey:
+def survey(manifest: Manifest, frontend: BandLevels, *, n_time: int, n_threads: int = 0) -> Survey:
     """Decode every file once, in threads, with a progress bar.
 
     Besides the result there is one file a thread in memory.
