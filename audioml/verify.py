@@ -1,7 +1,6 @@
 """Check a data set on disk: rows against files, balance, formats, and what every file holds."""
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -11,34 +10,12 @@ import numpy as np
 
 from audioml.datasets.esc50 import find_unlisted_files
 from audioml.datasets.manifest import Clip, Manifest, describe_examples
-from audioml.decode import FULL_SCALE, DecodeError, read_recording, thread_pool
+from audioml.decode import DecodeError, read_payload, thread_pool
+from audioml.measurement import MAX_FULL_SCALE_SAMPLES, Measurement, find_equal, measure
 from audioml.progress import track
 
 # Clips, classes and folds of the official sets; every class has as many clips in every fold.
 OFFICIAL_SIZES: Final = {"esc50": (2000, 50, 5), "esc10": (400, 10, 5)}
-MAX_FULL_SCALE_SAMPLES: Final = 10
-_FULL_SCALE_LEVEL: Final = (FULL_SCALE - 1) / FULL_SCALE
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What a clip's file holds.
-
-    Args:
-        sample_rate: The file's rate [Hz].
-        n_channels: Number of channels.
-        duration_s: Length [s].
-        is_silent: Whether every sample is zero.
-        is_clipped: Whether more than ``MAX_FULL_SCALE_SAMPLES`` samples are at full scale.
-        digest: SHA-256 of the file.
-    """
-
-    sample_rate: int
-    n_channels: int
-    duration_s: float
-    is_silent: bool
-    is_clipped: bool
-    digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,36 +112,22 @@ def _measure_all(
 
 
 def _measure(clip: Clip) -> Measurement | DecodeError:
-    """Decode and hash a clip's file."""
+    """Read and measure a clip's file."""
     try:
-        recording = read_recording(clip.path, clip.start_s, clip.end_s)
+        return measure(clip, read_payload(clip.path, clip.start_s, clip.end_s))
     except DecodeError as error:
         return error
-    level = np.abs(recording.waveform)
-    with clip.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Measurement(
-        sample_rate=recording.sample_rate,
-        n_channels=level.shape[1],
-        duration_s=len(level) / recording.sample_rate,
-        is_silent=not level.any(),
-        is_clipped=int((level >= _FULL_SCALE_LEVEL).sum()) > MAX_FULL_SCALE_SAMPLES,
-        digest=digest,
-    )
 
 
 def _find_duplicates(manifest: Manifest, measured: dict[int, Measurement]) -> list[str]:
     """Describe each group of clips that are the same bytes."""
-    groups: dict[tuple[str, float, float | None], list[int]] = defaultdict(list)
-    for i, found in measured.items():
-        groups[found.digest, manifest.clips[i].start_s, manifest.clips[i].end_s].append(i)
-    lines = []
-    for group in groups.values():
-        if len(group) > 1:
-            folds = sorted({f"{manifest.clips[i].fold}" for i in group})
-            where = f" across folds {', '.join(folds)}" if len(folds) > 1 else ""
-            names = describe_examples([manifest.describe(i) for i in group])
-            lines.append(f"{len(group)} files with the same bytes{where}: {names}")
+    clips, lines = manifest.clips, []
+    stretches = {i: (m.digest, clips[i].start_s, clips[i].end_s) for i, m in measured.items()}
+    for group in find_equal(stretches):
+        folds = sorted({f"{clips[i].fold}" for i in group})
+        where = f" across folds {', '.join(folds)}" if len(folds) > 1 else ""
+        names = describe_examples([manifest.describe(i) for i in group])
+        lines.append(f"{len(group)} files with the same bytes{where}: {names}")
     return lines
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import audioml
-from audioml.cli import check, compare, init, predict, train
+from audioml.cli import check, compare, explore, init, predict, train
 from audioml.cli.completion import SHELLS, PrintCompletion
 from audioml.cli.verbs import EXIT_CODES, EXIT_PIPE, EXIT_STOPPED, EXIT_USAGE, Parser
 from audioml.errors import Interrupted, UserError
@@ -26,11 +26,13 @@ _ADD_VERBS = (
     predict.add_predict,
     # look at data
     init.add_init,
+    explore.add_explore,
     check.add_verify,
     check.add_audit,
 )
 _EPILOG = f"""\
 examples:
+  audioml explore FOLDER
   audioml init FOLDER
   audioml train configs/esc10_cnn.yaml data.root=FOLDER
   audioml crossval configs/esc50_cnn.yaml run.dir=runs/cnn
