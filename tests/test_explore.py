@@ -13,7 +13,6 @@ from tiny import RATE, SETTINGS, make_tiny
 
 from audioml.cli import main
 from audioml.config import ConfigError
-from audioml.datasets.manifest import DataError
 from audioml.explore import survey
 from audioml.explore.exploration import look
 from audioml.explore.inputs import BESIDE, read_input

@@ -280,6 +280,7 @@ class OutputConfig:
     dir: str | None = None
     save_every_steps: int = 0
     save_every_min: float = 10.0
+    report: bool = True
 
     def __post_init__(self) -> None:
         check("run.save_every_steps", self.save_every_steps, 0)
