@@ -121,6 +121,12 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
     """
     data = config.data
     manifest = load_configured(data)
+    if not manifest.has_sources:
+        log.warning(
+            "sources   %s does not say which recording a clip is from: each file is taken for one "
+            "of its own, and excerpts of one recording may stand on both sides of the split",
+            manifest.name,
+        )
     split = make_split(manifest, **asdict(config.splits))
     if config.train.patience and not len(split.val):
         raise ConfigError(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from audioml.datasets.manifest import Manifest, describe_examples
 from audioml.errors import UserError
 
-Protocol = Literal["nested", "fixed", "holdout"]
+Protocol = Literal["nested", "fixed", "holdout", "given"]
 _LEAST_FOLDS: Final[dict[str, int]] = {"nested": 3, "fixed": 2}
 
 
@@ -25,7 +25,7 @@ class Split:
 
     Args:
         protocol: How the split was made.
-        fold: The test fold, None under ``holdout``.
+        fold: The test fold, None under ``holdout`` and ``given``.
         train: Clips that train.
         val: Clips that choose the epoch; empty where the protocol has none.
         test: Clips that are measured once.
@@ -65,11 +65,12 @@ def make_split(
     Under ``nested`` one fold tests, the next one (the first after the last) validates and the
     others train; under ``fixed`` one fold tests and the others train; ``holdout`` ignores folds,
     keeps every source in one part and gives every class its share of each part as closely as the
-    sizes of the sources allow. Membership does not depend on the order of the rows.
+    sizes of the sources allow; ``given`` is the data set's own split. Membership does not depend on
+    the order of the rows.
 
     Args:
         manifest: The data set.
-        protocol: ``"nested"``, ``"fixed"`` or ``"holdout"``.
+        protocol: ``"nested"``, ``"fixed"``, ``"holdout"`` or ``"given"``.
         fold: The fold that tests, for ``nested`` and ``fixed``.
         test_share: Share of the clips that test, in (0, 1), for ``holdout``.
         val_share: Share of the clips that validate, in [0, 1), for ``holdout``.
@@ -86,6 +87,8 @@ def make_split(
     """
     if protocol == "holdout":
         part = _assign_sources(manifest, test_share, val_share, seed)
+    elif protocol == "given":
+        part = _take_given(manifest)
     elif protocol in _LEAST_FOLDS:
         part = _assign_folds(manifest, protocol, fold)
     else:
@@ -95,7 +98,7 @@ def make_split(
         _drop_crossing(part, manifest.sources)
     split = Split(
         protocol=protocol,
-        fold=None if protocol == "holdout" else fold,
+        fold=fold if protocol in _LEAST_FOLDS else None,
         train=np.flatnonzero(part == "train"),
         val=np.flatnonzero(part == "val"),
         test=np.flatnonzero(part == "test"),
@@ -180,6 +183,17 @@ def split_table(manifest: Manifest, split: Split) -> pd.DataFrame:
             "part": part,
         }
     )
+
+
+def _take_given(manifest: Manifest) -> NDArray[np.str_]:
+    """Name each clip's part as the data set does."""
+    lacking = [manifest.describe(i) for i, clip in enumerate(manifest.clips) if clip.part is None]
+    if lacking:
+        raise SplitError(
+            f"{manifest.name} gives no part for {describe_examples(lacking)}, which "
+            "splits.protocol=given needs; add a column split, or set splits.protocol=holdout"
+        )
+    return np.array([clip.part for clip in manifest.clips], dtype="<U7")
 
 
 def _assign_folds(manifest: Manifest, protocol: str, fold: int | None) -> NDArray[np.str_]:

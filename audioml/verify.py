@@ -71,7 +71,7 @@ class Report:
 
 
 def verify(manifest: Manifest, *, n_threads: int = 0) -> Report:
-    """Read every file of a data set in ESC-50's layout and compare it with the metadata.
+    """Read every file of a data set and compare it with the metadata.
 
     Args:
         manifest: The data set, loaded with ``check_files=False`` so that missing files are
@@ -83,7 +83,7 @@ def verify(manifest: Manifest, *, n_threads: int = 0) -> Report:
         files, and counts that differ from the official ones.
     """
     missing = [i for i, clip in enumerate(manifest.clips) if not clip.path.is_file()]
-    unlisted = [path.name for path in find_unlisted_files(manifest.root)]
+    unlisted = [] if manifest.is_own else [f.name for f in find_unlisted_files(manifest.root)]
     measured, unreadable = _measure_all(manifest, set(missing), n_threads)
     readable = list(measured.values())
     silent = [manifest.describe(i) for i, found in measured.items() if found.is_silent]
@@ -169,8 +169,10 @@ def _find_duplicates(manifest: Manifest, measured: dict[int, Measurement]) -> li
 
 
 def _count_clips(manifest: Manifest) -> dict[str, Counter[str]]:
-    """Count clips by class, by fold, and by both with the empty cells."""
+    """Count clips by class and, if there are folds, by fold and by both, empty cells included."""
     labels = [clip.label for clip in manifest.clips]
+    if all(clip.fold is None for clip in manifest.clips):
+        return {"classes": Counter(labels)}
     folds = [f"fold {clip.fold}" for clip in manifest.clips]
     cells = Counter({f"{label} in {fold}": 0 for label, fold in product(labels, folds)})
     cells.update(f"{label} in {fold}" for label, fold in zip(labels, folds, strict=True))

@@ -195,7 +195,7 @@ def parse() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 def experiment(options: argparse.Namespace) -> None:
     """Train, tabulate, draw, keep."""
     manifest = load_manifest(
-        name=options.name, root=options.data, url=DataConfig().url, seed=options.seed
+        DataConfig(name=options.name, root=options.data, url=DataConfig().url, seed=options.seed)
     )
     variants = list_variants(manifest)
     chain = Chain(clip_s=options.clip_s, n_mels=options.mels, hop_length=options.hop)

@@ -8,6 +8,7 @@ import pytest
 from esc50_like import make_table
 from sounds import partials
 
+from audioml.config import DataConfig
 from audioml.datasets import load_manifest
 from audioml.datasets.manifest import Manifest
 from audioml.decode import FULL_SCALE, decode_clip
@@ -35,7 +36,7 @@ def esc50_manifest(esc50_table: pd.DataFrame, tmp_path_factory: pytest.TempPathF
     root = tmp_path_factory.mktemp("ESC-50")
     (root / "meta").mkdir()
     esc50_table.to_csv(root / "meta" / "esc50.csv", index=False)
-    return load_manifest(name="esc50", root=str(root), url="", seed=0, check_files=False)
+    return load_manifest(DataConfig(name="esc50", root=str(root)), check_files=False)
 
 
 def read_five_seconds(file: Path) -> np.ndarray:

@@ -12,6 +12,7 @@ from tiny import RATE, SETTINGS, make_tiny
 from audioml import streaming
 from audioml.bad_files import skip_bad_files
 from audioml.cli import main
+from audioml.config import DataConfig
 from audioml.datasets import load_manifest
 from audioml.datasets.manifest import Clip, DataError, Manifest
 from audioml.splits import SplitError, make_split, split_digest, split_table
@@ -71,7 +72,7 @@ def test_every_bad_file_is_listed(skipped):
 
 
 def test_all_others_keep_their_parts(clean, skipped):
-    manifest = load_manifest(name="esc10", root=str(clean), url="", seed=0)
+    manifest = load_manifest(DataConfig(name="esc10", root=str(clean)))
     whole = split_table(manifest, split_of(manifest)).astype({"source": int})
     rest = pd.read_csv(skipped / "split.csv")
     is_bad = whole["path"].isin([f"audio/{name}" for name in BAD])

@@ -198,7 +198,7 @@ def test_bash_completes_verbs_options_settings_and_files(complete):
     assert complete("audioml train optim.l") == ["optim.lr=", "optim.label_smoothing="]
     assert complete("audioml train model.name=cnn") == ["cnn", "cnn_attention"]
     assert complete("audioml train model.ast.pa") == ["model.ast.patch="]
-    assert complete("audioml train data.root=aud") == ["audioml"]
+    assert complete("audioml train data.root=bench") == ["benchmarks"]
     assert complete("audioml train configs/esc10") == ["configs/esc10_cnn.yaml"]
     assert complete("audioml sweep --method ") == ["grid", "tpe"]
     assert complete("audioml audit LIC") == ["LICENSE"]

@@ -6,6 +6,7 @@ from esc50_archive import make_zip, names_in
 from web import Site, closed_url, serve
 
 from audioml import download
+from audioml.config import DataConfig
 from audioml.datasets import load_manifest
 from audioml.datasets.manifest import DataError
 from audioml.download import DownloadError
@@ -116,10 +117,11 @@ def test_fetch_takes_only_http(url: str, file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["esc50", "esc10"])
 def test_a_missing_root_is_downloaded(site: Site, root: Path, name: str) -> None:
-    manifest = load_manifest(name=name, root=str(root), url=f"{site.url}/master.zip", seed=0)
+    data = DataConfig(name=name, root=str(root), url=f"{site.url}/master.zip")
+    manifest = load_manifest(data)
     assert manifest.root == root
     assert manifest.labels == ("dog", "rooster")
-    assert len(load_manifest(name=name, root=str(root), url=f"{site.url}/master.zip", seed=0)) == 2
+    assert len(load_manifest(data)) == 2
     assert len(site.asked_ranges) == 1
 
 
@@ -130,7 +132,7 @@ def test_without_a_network_the_error_says_what_to_do(
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     url = f"{closed_url()}/master.zip"
     with pytest.raises(DataError) as error:
-        load_manifest(name="esc10", root=None, url=url, seed=0)
+        load_manifest(DataConfig(name="esc10", url=url))
     message = str(error.value)
     for part in (
         str(Path("data", "ESC-50", "meta", "esc50.csv")),

@@ -6,6 +6,7 @@ import pytest
 import soundfile
 
 from audioml import datasets
+from audioml.config import DataConfig
 from audioml.datasets import load_manifest
 from audioml.datasets.esc50 import find_unlisted_files, read_esc50
 from audioml.datasets.manifest import DataError
@@ -209,14 +210,14 @@ def test_files_of_rows_outside_esc10_are_listed(root: Path) -> None:
 
 
 def test_names_choose_the_reader(root: Path) -> None:
-    esc50 = load_manifest(name="esc50", root=str(root), url="", seed=0)
-    esc10 = load_manifest(name="esc10", root=str(root), url="", seed=0)
+    esc50 = load_manifest(DataConfig(name="esc50", root=str(root)))
+    esc10 = load_manifest(DataConfig(name="esc10", root=str(root)))
     assert (len(esc50), len(esc10)) == (4, 3)
     assert esc50.known_crossing_sources == {"131943", "134049", "209698", "234879"}
     assert not esc10.known_crossing_sources
     assert not esc50.is_synthetic
     with pytest.raises(DataError, match=r"data\.name must be one of .*'esc51'"):
-        load_manifest(name="esc51", root=str(root), url="", seed=0)
+        load_manifest(DataConfig(name="esc51", root=str(root)))
 
 
 def test_the_synthetic_set_is_prepared_where_its_seed_says(
@@ -228,7 +229,7 @@ def test_the_synthetic_set_is_prepared_where_its_seed_says(
 
     monkeypatch.setattr(datasets, "prepare_synthetic", prepare)
     monkeypatch.chdir(tmp_path)
-    manifest = load_manifest(name="synthetic", root=None, url="", seed=7)
+    manifest = load_manifest(DataConfig(name="synthetic", seed=7))
     assert manifest.root == Path("data", "synthetic-7")
     assert manifest.is_synthetic
     assert len(manifest) == 4

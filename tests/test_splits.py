@@ -250,7 +250,10 @@ CROSSED = manifest_of([("a", "1", 1), ("a", "2", 2), ("b", "3", 1), ("b", "3", 2
         ),
         (lambda: split_of(UNEVEN, "holdout", test_share=0.0), "splits.test_share must be above 0"),
         (lambda: split_of(UNEVEN, "holdout", test_share=0.5, val_share=0.5), "below 1"),
-        (lambda: split_of(UNEVEN, "random", 1), "one of nested, fixed, holdout, got 'random'"),
+        (
+            lambda: split_of(UNEVEN, "random", 1),
+            "holdout, given, got 'random'",
+        ),
     ],
 )
 def test_refusals(make: Callable[[], Split], message: str) -> None:

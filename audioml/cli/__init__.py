@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import audioml
-from audioml.cli import check, compare, train
+from audioml.cli import check, compare, init, train
 from audioml.cli.completion import SHELLS, PrintCompletion
 from audioml.cli.verbs import EXIT_CODES, EXIT_PIPE, EXIT_STOPPED, EXIT_USAGE, Parser
 from audioml.errors import Interrupted, UserError
@@ -23,11 +23,13 @@ _ADD_VERBS = (
     # judge it
     compare.add_compare,
     # look at data
+    init.add_init,
     check.add_verify,
     check.add_audit,
 )
 _EPILOG = f"""\
 examples:
+  audioml init FOLDER
   audioml train configs/esc10_cnn.yaml data.root=FOLDER
   audioml crossval configs/esc50_cnn.yaml run.dir=runs/cnn
   audioml compare runs/cnn runs/attention

@@ -28,10 +28,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     from audioml.verify import verify
 
     config = read_settings(arguments.settings)
-    data = config.data
-    manifest = load_manifest(
-        name=data.name, root=data.root, url=data.url, seed=data.seed, check_files=False
-    )
+    manifest = load_manifest(config.data, check_files=False)
     report = verify(manifest, n_threads=config.audio.decode_threads)
     if arguments.json:
         print_json(report.content())

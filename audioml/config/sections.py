@@ -14,8 +14,10 @@ from audioml.config.checks import ConfigError, check
 class DataConfig:
     """Which data set."""
 
-    name: Literal["synthetic", "esc10", "esc50"] = "synthetic"
+    name: Literal["synthetic", "esc10", "esc50", "csv", "folder"] = "synthetic"
     root: str | None = None
+    manifest: str | None = None
+    source_pattern: str | None = None
     url: str = "https://github.com/karolpiczak/ESC-50/archive/refs/heads/master.zip"
     seed: int = 0
     on_bad_file: Literal["stop", "skip"] = "stop"
@@ -24,13 +26,23 @@ class DataConfig:
     def __post_init__(self) -> None:
         check("data.seed", self.seed, 0, 2**32 - 1)
         check("data.max_bad_share", self.max_bad_share, 0, 0.5)
+        for key, name in (("manifest", "csv"), ("source_pattern", "folder")):
+            if getattr(self, key) is not None and self.name != name:
+                raise ConfigError(
+                    f"data.{key} is for data.name={name}, got data.name={self.name}; set "
+                    f"data.name={name} or leave data.{key} out"
+                )
+        if self.name == "csv" and self.manifest is None:
+            raise ConfigError("data.name=csv needs a list of clips; set data.manifest=FILE")
+        if self.name == "folder" and self.root is None:
+            raise ConfigError("data.name=folder needs the folder; set data.root=FOLDER")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitsConfig:
     """Which clips train, choose and test."""
 
-    protocol: Literal["nested", "fixed", "holdout"] = "nested"
+    protocol: Literal["nested", "fixed", "holdout", "given"] = "nested"
     fold: int = 1
     test_share: float = 0.2
     val_share: float = 0.2

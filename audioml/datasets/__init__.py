@@ -7,7 +7,9 @@ from typing import Final
 
 from audioml.config import DataConfig
 from audioml.datasets.archive import unpack
+from audioml.datasets.csv import read_csv
 from audioml.datasets.esc50 import META, read_esc50
+from audioml.datasets.folder import read_folder
 from audioml.datasets.manifest import DataError, Manifest
 from audioml.datasets.synthetic import prepare_synthetic
 from audioml.download import DownloadError, fetch, one_at_a_time
@@ -16,17 +18,12 @@ from audioml.download import DownloadError, fetch, one_at_a_time
 KNOWN_CROSSING_SOURCES: Final = frozenset({"131943", "134049", "209698", "234879"})
 
 
-def load_manifest(
-    *, name: str, root: str | None, url: str, seed: int, check_files: bool = True
-) -> Manifest:
+def load_manifest(data: DataConfig, *, check_files: bool = True) -> Manifest:
     """Load a data set's manifest, making or downloading the data if its root is not there.
 
     Args:
-        name: ``"synthetic"``, ``"esc10"`` or ``"esc50"``.
-        root: The folder of the data; None for ``data/synthetic-SEED``, or ``data/ESC-50`` for
-            esc50 and esc10: the official archive holds both.
-        url: Address of the ESC-50 archive, used if the root is not there.
-        seed: Seed of the synthetic set.
+        data: Which data set. Without a root it is ``data/synthetic-SEED``, ``data/ESC-50`` for
+            esc50 and esc10 (the official archive holds both), or the folder of a list of clips.
         check_files: Whether a missing audio file is an error.
 
     Returns:
@@ -35,9 +32,9 @@ def load_manifest(
     Raises:
         DataError: If the name is unknown, or the data are missing or faulty.
     """
-    if name not in _BUILDERS:
-        raise DataError(f"data.name must be one of {', '.join(_BUILDERS)}, got {name!r}")
-    return _BUILDERS[name](Path(root).expanduser() if root else None, url, seed, check_files)
+    if data.name not in _BUILDERS:
+        raise DataError(f"data.name must be one of {', '.join(_BUILDERS)}, got {data.name!r}")
+    return _BUILDERS[data.name](data, check_files)
 
 
 def load_configured(data: DataConfig) -> Manifest:
@@ -46,30 +43,37 @@ def load_configured(data: DataConfig) -> Manifest:
     Raises:
         DataError: If the data are missing or faulty.
     """
-    return load_manifest(
-        name=data.name,
-        root=data.root,
-        url=data.url,
-        seed=data.seed,
-        check_files=data.on_bad_file == "stop",
-    )
+    return load_manifest(data, check_files=data.on_bad_file == "stop")
 
 
-def _synthetic(root: Path | None, url: str, seed: int, check_files: bool) -> Manifest:
-    root = root or Path("data", f"synthetic-{seed}")
-    prepare_synthetic(root, seed=seed)
+def _synthetic(data: DataConfig, check_files: bool) -> Manifest:
+    root = _root(data) or Path("data", f"synthetic-{data.seed}")
+    prepare_synthetic(root, seed=data.seed)
     manifest = read_esc50(root, name="synthetic", check_files=check_files)
     return replace(manifest, is_synthetic=True)
 
 
-def _esc50(root: Path | None, url: str, seed: int, check_files: bool) -> Manifest:
-    manifest = read_esc50(_ensure_esc50(root, url), check_files=check_files)
+def _esc50(data: DataConfig, check_files: bool) -> Manifest:
+    manifest = read_esc50(_ensure_esc50(_root(data), data.url), check_files=check_files)
     return replace(manifest, known_crossing_sources=KNOWN_CROSSING_SOURCES)
 
 
-def _esc10(root: Path | None, url: str, seed: int, check_files: bool) -> Manifest:
-    folder = _ensure_esc50(root, url)
+def _esc10(data: DataConfig, check_files: bool) -> Manifest:
+    folder = _ensure_esc50(_root(data), data.url)
     return read_esc50(folder, name="esc10", esc10=True, check_files=check_files)
+
+
+def _csv(data: DataConfig, check_files: bool) -> Manifest:
+    file = Path(data.manifest or "").expanduser()
+    return read_csv(file, _root(data) or file.parent, check_files=check_files)
+
+
+def _folder(data: DataConfig, check_files: bool) -> Manifest:
+    return read_folder(_root(data) or Path(), data.source_pattern)
+
+
+def _root(data: DataConfig) -> Path | None:
+    return Path(data.root).expanduser() if data.root else None
 
 
 def _ensure_esc50(root: Path | None, url: str) -> Path:
@@ -95,8 +99,10 @@ def _ensure_esc50(root: Path | None, url: str) -> Path:
     return root
 
 
-_BUILDERS: Final[dict[str, Callable[[Path | None, str, int, bool], Manifest]]] = {
+_BUILDERS: Final[dict[str, Callable[[DataConfig, bool], Manifest]]] = {
     "synthetic": _synthetic,
     "esc10": _esc10,
     "esc50": _esc50,
+    "csv": _csv,
+    "folder": _folder,
 }

@@ -1,20 +1,18 @@
 """ESC-50's layout: ``meta/esc50.csv`` beside a folder ``audio/``."""
 
-import io
-from functools import cache
-from itertools import chain
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Final
 
 import pandas as pd
 
+from audioml.datasets.files import FileFinder, locate
 from audioml.datasets.manifest import Clip, DataError, Manifest, describe_examples
+from audioml.datasets.rows import TEXT, check_cells, list_columns, read_rows
 
 META: Final = Path("meta", "esc50.csv")
 AUDIO_SUFFIXES: Final = (".wav", ".ogg", ".flac")
 COLUMNS: Final = ("filename", "fold", "target", "category", "src_file")
-# Without control characters: names are written to terminals, logs and tables.
-_TEXT: Final = r"[^\x00-\x1f\x7f-\x9f]+"
+_REMEDY: Final = f"expected {META} and audio/ in the data root, set data.root"
 
 
 def read_esc50(
@@ -41,7 +39,7 @@ def read_esc50(
             value, names a file twice or outside ``root``, or names files that are not there.
     """
     file = root / META
-    frame = _read_metadata(file)
+    frame = read_rows(file, COLUMNS, _REMEDY)
     _check_values(file, frame)
     paths = _find_files(file, frame, check_files)
     if esc10:
@@ -66,69 +64,22 @@ def read_esc50(
 
 def find_unlisted_files(root: Path) -> list[Path]:
     """List the sounds under ``audio/`` that no row of the metadata names, ESC-10 or not."""
-    frame = _read_metadata(root / META)
-    listed = {_locate(root / "audio", filename) for filename in frame["filename"]}
+    frame = read_rows(root / META, COLUMNS, _REMEDY)
+    listed = {locate(root / "audio", filename, AUDIO_SUFFIXES) for filename in frame["filename"]}
     sounds = (path for path in (root / "audio").rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     return sorted(path for path in sounds if path not in listed)
-
-
-def _read_metadata(file: Path) -> pd.DataFrame:
-    """Read the metadata as stripped strings; the index is the row number, from 1."""
-    if file.exists() and not file.is_file():  # reading a pipe or a device may never end
-        raise DataError(f"{file}: a folder, pipe or device, not a file; replace it")
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        if "\0" in text:  # older pandas would end the cell there
-            line = text.partition("\0")[0].count("\n") + 1
-            raise DataError(f"{file}, line {line}: a NUL character; mend the line")
-        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except OSError as error:
-        raise DataError(
-            f"{file}: {error.strerror or error}; expected {META} and audio/ in the data root, "
-            "set data.root"
-        ) from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{file}: not readable as CSV ({str(error).strip()}); replace the file"
-        ) from error
-    missing = [column for column in COLUMNS if column not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{file}: no column {', '.join(missing)}; "
-            f"found {_list_columns(frame)}; add the missing to the header"
-        )
-    twice = [name for name in COLUMNS if f"{name}.1" in frame.columns]  # as pandas calls it
-    if twice:
-        raise DataError(f"{file}: column {', '.join(twice)} is there twice; remove one")
-    if frame.empty:
-        raise DataError(f"{file}: no rows; replace the file")
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise DataError(f"{file}: rows have more fields than the header; mend the header")
-    frame.index = frame.index + 1
-    stripped: pd.DataFrame = frame.fillna("").apply(lambda column: column.str.strip())
-    return stripped
-
-
-def _list_columns(frame: pd.DataFrame) -> str:
-    return describe_examples([repr(column) for column in frame.columns], 10)
 
 
 def _check_values(file: Path, frame: pd.DataFrame) -> None:
     """Refuse empty names, bad numbers, and labels and targets that are not one to one."""
     rules = (
-        ("filename", _TEXT, "the name of an audio file"),
-        ("category", _TEXT, "a label"),
-        ("src_file", _TEXT, "the recording the clip was cut from"),
+        ("filename", TEXT, "the name of an audio file"),
+        ("category", TEXT, "a label"),
+        ("src_file", TEXT, "the recording the clip was cut from"),
         ("fold", r"0*[1-9][0-9]{0,8}", "an integer of at least 1"),
         ("target", r"[0-9]{1,9}", "an integer of at least 0"),
     )
-    for column, pattern, expected in rules:
-        bad = frame[column][~frame[column].str.fullmatch(pattern)]
-        if len(bad):
-            raise DataError(
-                f"{file}, row {bad.index[0]}: {column} must be {expected}, got {bad.iloc[0]!r}; "
-                "mend the row"
-            )
+    check_cells(file, frame, rules)
     pairs = frame.assign(target=frame["target"].astype(int)).drop_duplicates(["category", "target"])
     for column in ("category", "target"):
         clash = pairs[pairs[column].duplicated(keep=False)].sort_values(column, kind="stable")
@@ -144,7 +95,7 @@ def _check_values(file: Path, frame: pd.DataFrame) -> None:
 def _is_esc10(file: Path, frame: pd.DataFrame) -> "pd.Series[bool]":
     """Say which rows belong to ESC-10."""
     if "esc10" not in frame.columns:
-        raise DataError(f"{file}: no column esc10; found {_list_columns(frame)}")
+        raise DataError(f"{file}: no column esc10; found {list_columns(frame)}")
     flags = frame["esc10"].str.lower()
     bad = frame["esc10"][~flags.isin(["true", "false"])]
     if len(bad):
@@ -172,23 +123,15 @@ def _labels(file: Path, frame: pd.DataFrame, renumber: bool) -> tuple[str, ...]:
 def _find_files(file: Path, frame: pd.DataFrame, check_files: bool) -> dict[str, Path]:
     """Map each file name of the metadata to the file, all of them distinct and in the root."""
     root = file.parent.parent
-    folder, inside = root / "audio", root.resolve()
-
-    @cache
-    def is_inside(path: Path) -> bool:  # of folders and links, which are fewer than files
-        return path.resolve().is_relative_to(inside)
-
+    folder = root / "audio"
     row_of: dict[Path, int] = {}
     paths: dict[str, Path] = {}
     missing = []
+    finder = FileFinder(root)
     for row, filename in frame["filename"].items():
         where = f"{file}, row {row}"
-        if _leaves_folder(filename):
-            raise DataError(f"{where}: {filename!r} leaves the data root; name a file in audio/")
-        found = _locate(folder, filename)
+        found = finder.find(where, folder, filename, AUDIO_SUFFIXES)
         path = found or folder / filename
-        if found and not (is_inside(path.parent) and (not path.is_symlink() or is_inside(path))):
-            raise DataError(f"{where}: {path} is a link out of the data root; put the file itself")
         if path in row_of:
             raise DataError(f"{where}: {path.name} is already row {row_of[path]}; remove one")
         row_of[path], paths[filename] = int(str(row)), path
@@ -201,19 +144,3 @@ def _find_files(file: Path, frame: pd.DataFrame, check_files: bool) -> dict[str,
             "the data set downloaded"
         )
     return paths
-
-
-def _leaves_folder(filename: str) -> bool:
-    """Whether a name is absolute, climbs or has no last part; Windows rules cover both worlds."""
-    path = PureWindowsPath(filename)
-    return bool(path.anchor) or ".." in path.parts or not path.name
-
-
-def _locate(folder: Path, filename: str) -> Path | None:
-    """Find a file under its own name or another suffix."""
-    named = folder / filename
-    others = (named.with_suffix(suffix) for suffix in AUDIO_SUFFIXES)
-    try:
-        return next((path for path in chain([named], others) if path.is_file()), None)
-    except OSError:  # the name is too long for any file
-        return None

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audioml.errors import UserError
+
+Part = Literal["train", "val", "test"]
 
 
 class DataError(UserError):
@@ -26,6 +29,7 @@ class Clip:
         fold: The official fold, from 1, or None where the data set has none.
         start_s: First second of the clip in the file.
         end_s: End of the clip in the file [s], None for the end of the file.
+        part: The part of the data set's own split, or None where it has none.
         row: Its row in the data set's metadata, from 1, the header not counted.
     """
 
@@ -36,6 +40,7 @@ class Clip:
     fold: int | None = None
     start_s: float = 0.0
     end_s: float | None = None
+    part: Part | None = None
     row: int = 0
 
 
@@ -49,6 +54,9 @@ class Manifest:
         labels: Class names in order of ``target``.
         clips: The clips.
         is_synthetic: Whether the sounds were generated rather than recorded.
+        is_own: Whether it is a list or folder of somebody's own, and not in ESC-50's layout.
+        has_sources: Whether it says which recording a clip is from; if not, each file is taken for
+            a recording of its own.
         known_crossing_sources: Sources the official folds are known to place on both sides.
     """
 
@@ -57,6 +65,8 @@ class Manifest:
     labels: tuple[str, ...]
     clips: tuple[Clip, ...]
     is_synthetic: bool = False
+    is_own: bool = False
+    has_sources: bool = True
     known_crossing_sources: frozenset[str] = field(default_factory=frozenset)
 
     def __len__(self) -> int:

@@ -19,6 +19,7 @@ from web import serve
 
 from audioml.cli import main
 from audioml.cli.verbs import EXIT_USAGE
+from audioml.config import DataConfig
 from audioml.datasets import load_manifest
 from audioml.datasets.archive import unpack
 from audioml.datasets.manifest import DataError
@@ -182,9 +183,9 @@ def test_a_disk_that_fills_while_unpacking(file, root):
 
 def test_a_disk_that_fills_while_downloading(site, root):
     with small_disk(5_000), pytest.raises(DataError, match=r"\A[^\n]+ the room in [^\n]+\Z"):
-        load_manifest(name="esc50", root=str(root), url=site.url, seed=0)
+        load_manifest(DataConfig(name="esc50", root=str(root), url=site.url))
     assert names_in(root.parent) == ["ESC-50.zip.part"]
-    assert len(load_manifest(name="esc50", root=str(root), url=site.url, seed=0)) == 2
+    assert len(load_manifest(DataConfig(name="esc50", root=str(root), url=site.url))) == 2
     assert site.asked_ranges == [None, "bytes=5000-"]
 
 
@@ -245,10 +246,10 @@ def test_wrong_content(site, root, body):
     """What arrives is kept, so that one can look at it, and named; without it all is well again."""
     good, site.body = site.body, body or b"\0"
     with pytest.raises(DataError, match=r"ESC-50\.zip: (damaged|not a complete)[^\n]+\Z"):
-        load_manifest(name="esc50", root=str(root), url=site.url, seed=0)
+        load_manifest(DataConfig(name="esc50", root=str(root), url=site.url))
     root.with_name("ESC-50.zip").unlink()
     site.body = good
-    assert len(load_manifest(name="esc50", root=str(root), url=site.url, seed=0)) == 2
+    assert len(load_manifest(DataConfig(name="esc50", root=str(root), url=site.url))) == 2
 
 
 LOAD = """
@@ -258,7 +259,8 @@ from audioml.datasets import archive
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 if sys.argv[3] == "dies":
     archive._check_layout = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-print(len(datasets.load_manifest(name="esc50", root=sys.argv[1], url=sys.argv[2], seed=0)))
+data = datasets.DataConfig(name="esc50", root=sys.argv[1], url=sys.argv[2])
+print(len(datasets.load_manifest(data)))
 """
 
 
@@ -301,7 +303,7 @@ def test_killed_at_half_of_the_download(site, root):
     assert process.returncode == -signal.SIGKILL
     site.go_on.set()
     site.pause_after = None
-    assert len(load_manifest(name="esc50", root=str(root), url=site.url, seed=0)) == 2
+    assert len(load_manifest(DataConfig(name="esc50", root=str(root), url=site.url))) == 2
     assert site.asked_ranges == [None, f"bytes={2 << 20}-"]
     assert names_in(root.parent) == ["ESC-50", "ESC-50.zip"]
 
@@ -311,6 +313,6 @@ def test_killed_while_unpacking(site, root):
     process.communicate(timeout=WAIT_S)
     assert process.returncode == -signal.SIGKILL
     assert names_in(root.parent) == [".ESC-50.part", "ESC-50.zip"]
-    assert len(load_manifest(name="esc50", root=str(root), url=site.url, seed=0)) == 2
+    assert len(load_manifest(DataConfig(name="esc50", root=str(root), url=site.url))) == 2
     assert site.asked_ranges == [None]
     assert names_in(root.parent) == ["ESC-50", "ESC-50.zip"]

@@ -10,7 +10,7 @@ import soundfile
 
 from audioml.audit import LeakError, audit_split
 from audioml.clips import decode_all, scan_headers
-from audioml.config import ConfigError, load_config
+from audioml.config import ConfigError, DataConfig, load_config
 from audioml.datasets import load_manifest
 from audioml.datasets.esc50 import read_esc50
 from audioml.datasets.manifest import DataError
@@ -291,4 +291,4 @@ def test_configurations_that_can_not_be_are_one_line(tmp_path, content, message)
 
 def test_names_of_data_sets_are_no_paths(tmp_path):
     with pytest.raises(DataError, match=r"data\.name must be one of .*'\.\./esc50'"):
-        load_manifest(name="../esc50", root=str(tmp_path), url="", seed=0)
+        load_manifest(DataConfig(name="../esc50", root=str(tmp_path)))
