@@ -277,10 +277,11 @@ def _make_frontend(config: RunConfig, max_semitones: float, device: torch.device
         )
     trained = ", trained with the model" if config.frontend.trainable else ""
     log.info("frontend  log-%s by %s%s", config.frontend.transform, kind, trained)
-    return _build_frontend(config, kind, max_semitones).to(device)
+    return build_frontend(config, kind, max_semitones).to(device)
 
 
-def _build_frontend(config: RunConfig, kind: Kind, max_semitones: float) -> BandLevels:
+def build_frontend(config: RunConfig, kind: Kind, max_semitones: float) -> BandLevels:
+    """Build the front end that a run is configured with, on the CPU, without statistics."""
     f = config.frontend
     common: dict[str, Any] = {
         "sample_rate": config.audio.sample_rate,

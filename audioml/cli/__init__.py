@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import audioml
-from audioml.cli import check, compare, init, train
+from audioml.cli import check, compare, demo, init, train
 from audioml.cli.completion import SHELLS, PrintCompletion
 from audioml.cli.verbs import EXIT_CODES, EXIT_PIPE, EXIT_STOPPED, EXIT_USAGE, Parser
 from audioml.errors import Interrupted, UserError
@@ -22,6 +22,8 @@ _ADD_VERBS = (
     train.add_sweep,
     # judge it
     compare.add_compare,
+    # use it
+    demo.add_demo,
     # look at data
     init.add_init,
     check.add_verify,
