@@ -3,17 +3,20 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from audioml.classifier import Classifier
 from audioml.decode import FULL_SCALE, DecodeError, PcmLayout, decode_clip, scan_length
 from audioml.errors import UserError
 from audioml.explanations import Explanation, explain
+from audioml.models import Network
+
+_BATCH_SIZE = 16
 
 
 class ListeningError(UserError):
@@ -29,31 +32,31 @@ class Heard:
         layout: How the file's samples are laid out.
         waveform: Samples [time] at the model's rate, mono, full scale at 1.
         begin: First sample of each window [window].
-        log_mels: What the network is given [window, 1, mel, frame].
+        windows: Samples of the windows [window, time].
         probability: Of each window's classes [window, class].
     """
 
     classifier: Classifier
     layout: PcmLayout
-    waveform: NDArray[np.float32]
+    waveform: Tensor
     begin: NDArray[np.int64]
-    log_mels: Tensor
+    windows: Tensor
     probability: NDArray[np.float64]
 
     @property
     def duration_s(self) -> float:
         """Length of the sound [s]."""
-        return len(self.waveform) / self.classifier.config.audio.sample_rate
+        return len(self.waveform) / self.classifier.sample_rate
 
     @property
     def is_silent(self) -> bool:
         """Whether every sample is 0."""
-        return not self.waveform.any()
+        return not bool(self.waveform.any())
 
     @property
     def begin_s(self) -> NDArray[np.float64]:
         """Beginning of each window [window] in s."""
-        return self.begin / self.classifier.config.audio.sample_rate
+        return self.begin / self.classifier.sample_rate
 
     @cached_property
     def mean_probability(self) -> NDArray[np.float64]:
@@ -63,7 +66,7 @@ class Heard:
 
     def top(self, n: int = 5) -> list[tuple[str, int]]:
         """Name the likeliest classes and their numbers, the likeliest first."""
-        order = self.mean_probability.argsort(kind="stable")[::-1][:n]
+        order = (-self.mean_probability).argsort(kind="stable")[:n]
         return [(self.classifier.labels[number], int(number)) for number in order]
 
     def best_window(self, target: int) -> int:
@@ -72,30 +75,31 @@ class Heard:
 
     def explain(self, target: int) -> Explanation:
         """Find the evidence for a class in the window where it is likeliest."""
-        window = self.best_window(target)
-        log_mel = self.log_mels[window : window + 1]
-        return explain(self.classifier.network, log_mel, target, n_mels=len(self.frequencies))
+        network: nn.Module = self.classifier.network
+        if self.classifier.frontend.trainable:  # then it is the first part of the network
+            network = cast(nn.Sequential, network)[-1]
+        log_mel = self._levels(self.windows[self.best_window(target)])[None, None]
+        return explain(cast(Network, network), log_mel, target, n_mels=len(self.frequencies))
 
-    def level_db(self, window: int) -> NDArray[np.float32]:
-        """Give the levels of a window's bands [mel, frame] in dB."""
-        return self._in_db(self.log_mels[window, 0])
-
-    @cached_property
-    def whole_level_db(self) -> NDArray[np.float32]:
-        """Levels of the whole sound's bands [mel, frame] in dB."""
-        return self._in_db(self.classifier.log_mels(torch.from_numpy(self.waveform)[None])[0, 0])
+    def level_db(self, window: int | None = None) -> NDArray[np.float32]:
+        """Give the levels of a window's bands, or the whole sound's [mel, frame], in dB."""
+        frontend = self.classifier.frontend
+        level = self._levels(self.waveform if window is None else self.windows[window])
+        level_db: NDArray[np.float32] = (level * frontend.std_db + frontend.mean_db).cpu().numpy()
+        return level_db[: len(self.frequencies)]
 
     @property
     def frequencies(self) -> NDArray[Any]:
         """Centre of each band [mel] in Hz; of the first window length, where there are several."""
-        n_windows = max(len(self.classifier.config.frontend.windows), 1)
-        centres: NDArray[Any] = self.classifier.frontend.frequencies.numpy()
-        return centres[: len(centres) // n_windows]
+        n_lengths = max(len(self.classifier.config.frontend.windows), 1)
+        centres: NDArray[Any] = self.classifier.frontend.frequencies.cpu().numpy()
+        return centres[: len(centres) // n_lengths]
 
-    def _in_db(self, level: Tensor) -> NDArray[np.float32]:
-        frontend = self.classifier.frontend
-        level_db: NDArray[np.float32] = (level * frontend.std_db + frontend.mean_db).numpy()
-        return level_db[: len(self.frequencies)]
+    @torch.no_grad()
+    def _levels(self, waveform: Tensor) -> Tensor:
+        """Compute normalised levels [mel, frame], on the model's device."""
+        levels: Tensor = self.classifier.frontend(waveform[None].to(self.classifier.device))
+        return levels[0].float()
 
 
 def listen(classifier: Classifier, file: Path, *, max_s: float) -> Heard:
@@ -107,9 +111,8 @@ def listen(classifier: Classifier, file: Path, *, max_s: float) -> Heard:
         max_s: Longest sound that is taken [s]; the header is asked before anything is decoded.
 
     Raises:
-        ListeningError: If the file is no sound that can be read, holds no sample, or is too long.
+        ListeningError: If the file is no sound that can be read, or is too long.
     """
-    sample_rate = classifier.config.audio.sample_rate
     try:
         layout, n_frames = scan_length(file)
         duration_s = n_frames / layout.sample_rate
@@ -117,18 +120,28 @@ def listen(classifier: Classifier, file: Path, *, max_s: float) -> Heard:
             raise ListeningError(
                 f"This sound is {duration_s:.1f} s long; at most {max_s:g} s are taken."
             )
-        samples = decode_clip(file, sample_rate)
+        samples = decode_clip(file, classifier.sample_rate)
     except DecodeError as error:
         reason = str(error).replace(f"{file}", file.name)
         raise ListeningError(f"This can't be read as a sound: {reason}") from error
-    waveform = samples.astype(np.float32) / FULL_SCALE
-    begin, windows = classifier.windows(waveform)
-    log_mels = classifier.log_mels(windows)
+    waveform = torch.from_numpy(samples.astype(np.float32) / FULL_SCALE)
+    begin, windows = _cut(waveform, classifier.n_time, classifier.config.audio.pad)
+    batches = [classifier(part.to(classifier.device)) for part in windows.split(_BATCH_SIZE)]
     return Heard(
         classifier=classifier,
         layout=layout,
         waveform=waveform,
         begin=begin,
-        log_mels=log_mels,
-        probability=classifier.probabilities(log_mels),
+        windows=windows,
+        probability=torch.cat(batches).cpu().numpy(),
     )
+
+
+def _cut(waveform: Tensor, n_time: int, pad: str) -> tuple[NDArray[np.int64], Tensor]:
+    """Cut a sound into windows that overlap by half; the last ends with it."""
+    room = max(len(waveform) - n_time, 0)
+    n_windows = 1 + round(2 * room / n_time + 0.4)  # a few samples more make no window
+    begin = np.linspace(0, room, n_windows).round().astype(np.int64)
+    n_lacking = max(n_time - len(waveform), 0)
+    padded = np.pad(waveform.numpy(), (0, n_lacking), mode="wrap" if pad == "wrap" else "constant")
+    return begin, torch.from_numpy(np.stack([padded[b : b + n_time] for b in begin]))

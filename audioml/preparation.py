@@ -277,11 +277,10 @@ def _make_frontend(config: RunConfig, max_semitones: float, device: torch.device
         )
     trained = ", trained with the model" if config.frontend.trainable else ""
     log.info("frontend  log-%s by %s%s", config.frontend.transform, kind, trained)
-    return build_frontend(config, kind, max_semitones).to(device)
+    return _build_frontend(config, kind, max_semitones).to(device)
 
 
-def build_frontend(config: RunConfig, kind: Kind, max_semitones: float) -> BandLevels:
-    """Build the front end that a run is configured with, on the CPU, without statistics."""
+def _build_frontend(config: RunConfig, kind: Kind, max_semitones: float) -> BandLevels:
     f = config.frontend
     common: dict[str, Any] = {
         "sample_rate": config.audio.sample_rate,
