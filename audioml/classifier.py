@@ -68,5 +68,4 @@ def _averaged(state: dict[str, Any]) -> dict[str, Tensor]:
     if state["ema"] is None:
         return dict(state["model"])
     prefix = "module."
-    averaged = {k.removeprefix(prefix): v for k, v in state["ema"].items() if k.startswith(prefix)}
-    return averaged
+    return {k.removeprefix(prefix): v for k, v in state["ema"].items() if k.startswith(prefix)}

@@ -18,6 +18,7 @@ from audioml.classifier import Classifier
 from audioml.datasets import locate
 from audioml.errors import UserError
 from audioml.listening import Heard, ListeningError, listen
+from audioml.results import Results
 from audioml.sound_plots import plot_course, plot_evidence, plot_sound, save_picture
 
 log = logging.getLogger("audioml")
@@ -79,7 +80,9 @@ def run_demo(
     with _private_folder() as folder:
         gradio = _import_gradio()
         classifier = Classifier.load(model)
-        page = _Page(gradio, classifier, limits, folder).build(find_examples(classifier))
+        page = _Page(gradio, classifier, limits, folder).build(
+            describe_model(classifier, model), find_examples(classifier, model)
+        )
         _warn_of_strangers(host)
         try:
             _, url, _ = page.launch(
@@ -108,9 +111,25 @@ def run_demo(
             page.close(verbose=False)
 
 
-def find_examples(classifier: Classifier) -> list[tuple[Path, str]]:
-    """List test clips of the run whose files are there, one a class, with their labels."""
-    file = classifier.path / "split.csv"
+def describe_model(classifier: Classifier, model: Path) -> str:
+    """Say in a line what a model is and, if it is the folder of a run that was tested, how good."""
+    config = classifier.config
+    words = [
+        f"{len(classifier.labels)} classes of {config.data.name}",
+        f"windows of {config.audio.clip_s:g} s at {config.audio.sample_rate:,} Hz",
+    ]
+    if (model / "predictions.csv").is_file():
+        summary = Results.read(model).summary
+        words.append(
+            f"accuracy {summary['accuracy']:.1%} on {summary['n_test']} test clips "
+            f"({summary['protocol']} protocol)"
+        )
+    return ", ".join(words) + "."
+
+
+def find_examples(classifier: Classifier, model: Path) -> list[tuple[Path, str]]:
+    """List test clips of a run whose files are there, one a class, with their labels."""
+    file = model / "split.csv"
     if not file.is_file():
         return []
     table = pd.read_csv(file, dtype=str)
@@ -133,12 +152,12 @@ class _Page:
     def __init__(self, gradio: Any, classifier: Classifier, limits: Limits, folder: Path) -> None:
         self.gr, self.classifier, self.limits, self.folder = gradio, classifier, limits, folder
 
-    def build(self, examples: Sequence[tuple[Path, str]]) -> Any:
+    def build(self, description: str, examples: Sequence[tuple[Path, str]]) -> Any:
         """Lay out the page."""
         gr = self.gr
         title = f"audioml demo: {self.classifier.config.model.name}"
         with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(60, _KEPT_S)) as page:
-            gr.Markdown(f"# {title}\n{self._describe()}")
+            gr.Markdown(f"# {title}\n{_plain(description)}")
             heard = gr.State(None, time_to_live=_KEPT_S)
             with gr.Row():
                 with gr.Column(min_width=320):
@@ -186,20 +205,6 @@ class _Page:
             elem_classes="picture",
         )
 
-    def _describe(self) -> str:
-        """Say what the model is, and how good."""
-        config, summary = self.classifier.config, self.classifier.summary
-        words = [
-            f"{len(self.classifier.labels)} classes of {config.data.name}",
-            f"windows of {config.audio.clip_s:g} s at {config.audio.sample_rate:,} Hz",
-        ]
-        if "accuracy" in summary:
-            words.append(
-                f"accuracy {summary['accuracy']:.1%} on {summary['n_test']} test clips "
-                f"({summary['protocol']} protocol)"
-            )
-        return ", ".join(words) + "."
-
     def _show(self, file: str | None) -> list[Any]:
         """Fill the page with what is heard in a file; None empties it."""
         gr = self.gr
@@ -245,8 +250,8 @@ class _Page:
         return self.gr.update(value=self._save(figure), visible=True), how
 
     def _draw_sound(self, heard: Heard) -> str:
-        rate = self.classifier.config.audio.sample_rate
-        return self._save(plot_sound(heard.waveform, rate, heard.whole_level_db, heard.frequencies))
+        rate, waveform = self.classifier.sample_rate, heard.waveform.numpy()
+        return self._save(plot_sound(waveform, rate, heard.level_db(), heard.frequencies))
 
     def _draw_course(self, heard: Heard) -> str | None:
         if len(heard.begin) == 1:

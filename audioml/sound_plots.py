@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-_WORDS, _WAVE, _SPAN = "#808894", "#3d8fd1", "#808894"
+_WORDS, _WAVE = "#808894", "#3d8fd1"
 _COLOURS = ("#3d8fd1", "#e0701a", "#2ca87f", "#c45c9e", "#b3953a")
 _WIDTH_IN, _DPI = 5.4, 180
 _N_COLUMNS = 1200  # of a drawn waveform
@@ -29,7 +29,6 @@ def plot_sound(
     sample_rate: int,
     level_db: NDArray[np.float32],
     frequencies: NDArray[np.float64],
-    span_s: tuple[float, float] | None = None,
 ) -> Figure:
     """Draw a waveform above its log-mel.
 
@@ -38,7 +37,6 @@ def plot_sound(
         sample_rate: Its rate [Hz].
         level_db: Levels [mel, frame] over the same time [dB].
         frequencies: Centre of each band [mel] in Hz.
-        span_s: Beginning and end of the part that is looked at closely [s]; None for no part.
     """
     figure = _make_figure(4.0)
     wave, mel = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.4))
@@ -47,8 +45,6 @@ def plot_sound(
     time = np.linspace(0, duration_s, len(low))
     wave.fill_between(time, low, high, color=_WAVE, linewidth=0.6)
     wave.set(ylim=(-1, 1), yticks=(-1, 0, 1), ylabel="Amplitude")
-    if span_s is not None:
-        wave.axvspan(*span_s, color=_SPAN, alpha=0.25, linewidth=0)
     image = _show_levels(mel, level_db, frequencies, (0, duration_s), "magma")
     _style(wave, mel)
     _add_bar(figure, image, mel, "Level [dB]")
@@ -113,6 +109,7 @@ def plot_course(
     for (label, values), colour in zip(probability.items(), _COLOURS, strict=False):
         axes.plot(centre, values, "o-", color=colour, markersize=3.5, linewidth=1.5, label=label)
     axes.set(ylim=(0, 1), ylabel="Probability", xlim=(0, begin_s[-1] + window_s))
+    axes.set_xlabel("Time [s], middle of the window")
     legend = axes.legend(frameon=False, fontsize=9, labelcolor=_WORDS, ncols=2, loc="best")
     for text in legend.get_texts():
         text.set_parse_math(False)  # a label is no formula
