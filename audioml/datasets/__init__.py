@@ -10,12 +10,22 @@ from audioml.datasets.archive import unpack
 from audioml.datasets.csv import read_csv
 from audioml.datasets.esc50 import META, read_esc50
 from audioml.datasets.folder import read_folder
+from audioml.datasets.icbhi import read_icbhi
 from audioml.datasets.manifest import DataError, Manifest
+from audioml.datasets.physionet import read_physionet2016
 from audioml.datasets.synthetic import prepare_synthetic
 from audioml.download import DownloadError, fetch, one_at_a_time
 
 # Sources whose clips the official folds place in two folds, always in different classes.
 KNOWN_CROSSING_SOURCES: Final = frozenset({"131943", "134049", "209698", "234879"})
+
+# Where they are under data/, unless data.root says otherwise.
+_FOLDERS: Final = {
+    "esc10": "ESC-50",  # the official archive holds both
+    "esc50": "ESC-50",
+    "icbhi": "ICBHI_final_database",
+    "physionet2016": "physionet2016",
+}
 
 
 def load_manifest(data: DataConfig, *, check_files: bool = True) -> Manifest:
@@ -43,7 +53,7 @@ def locate(data: DataConfig) -> Path:
         return Path(data.root).expanduser()
     if data.name == "csv":
         return Path(data.manifest or "").expanduser().parent
-    return Path("data", f"synthetic-{data.seed}" if data.name == "synthetic" else "ESC-50")
+    return Path("data", _FOLDERS.get(data.name, f"{data.name}-{data.seed}"))
 
 
 def load_configured(data: DataConfig) -> Manifest:
@@ -81,6 +91,14 @@ def _folder(data: DataConfig, check_files: bool) -> Manifest:
     return read_folder(locate(data), data.source_pattern)
 
 
+def _icbhi(data: DataConfig, check_files: bool) -> Manifest:
+    return read_icbhi(locate(data))
+
+
+def _physionet2016(data: DataConfig, check_files: bool) -> Manifest:
+    return read_physionet2016(locate(data))
+
+
 def _ensure_esc50(root: Path, url: str) -> Path:
     """Download and unpack ESC-50 unless its folder is there; the archive is kept beside it.
 
@@ -109,4 +127,6 @@ _BUILDERS: Final[dict[str, Callable[[DataConfig, bool], Manifest]]] = {
     "esc50": _esc50,
     "csv": _csv,
     "folder": _folder,
+    "icbhi": _icbhi,
+    "physionet2016": _physionet2016,
 }

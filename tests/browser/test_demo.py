@@ -38,6 +38,7 @@ FLAGS = [
     "--use-fake-ui-for-media-stream",
 ]
 OPEN = build_opener(ProxyHandler({})).open
+PROGRAM = [sys.executable, "-m", "audioml", "demo"]
 WAIT_MS = 60_000
 
 
@@ -59,8 +60,7 @@ class Demo:
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}/"
         port = self.url.rpartition(":")[2].strip("/")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "audioml", "demo", str(run), "--port", port, "--no-browser"]
-            + list(options),
+            [*PROGRAM, str(run), "--port", port, "--no-browser", *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
