@@ -67,7 +67,7 @@ def run_demo(
     Nothing is asked of any other host, and what was uploaded is deleted in the end.
 
     Args:
-        model: The folder of a run.
+        model: The folder of a run, or a model in a file.
         host: Address to listen at; others than the loopback's let the network in.
         port: Its port.
         opens_browser: Whether the page is opened in the browser.
@@ -80,8 +80,9 @@ def run_demo(
     with _private_folder() as folder:
         gradio = _import_gradio()
         classifier = Classifier.load(model)
+        run = _find_run(model)
         page = _Page(gradio, classifier, limits, folder).build(
-            describe_model(classifier, model), find_examples(classifier, model)
+            describe_model(classifier, run), find_examples(classifier, run)
         )
         _warn_of_strangers(host)
         try:
@@ -111,15 +112,15 @@ def run_demo(
             page.close(verbose=False)
 
 
-def describe_model(classifier: Classifier, model: Path) -> str:
-    """Say in a line what a model is and, if it is the folder of a run that was tested, how good."""
+def describe_model(classifier: Classifier, run: Path) -> str:
+    """Say in a line what a model is and, if it lies in the folder of a tested run, how good."""
     config = classifier.config
     words = [
         f"{len(classifier.labels)} classes of {config.data.name}",
         f"windows of {config.audio.clip_s:g} s at {config.audio.sample_rate:,} Hz",
     ]
-    if (model / "predictions.csv").is_file():
-        summary = Results.read(model).summary
+    if (run / "predictions.csv").is_file():
+        summary = Results.read(run).summary
         words.append(
             f"accuracy {summary['accuracy']:.1%} on {summary['n_test']} test clips "
             f"({summary['protocol']} protocol)"
@@ -127,9 +128,9 @@ def describe_model(classifier: Classifier, model: Path) -> str:
     return ", ".join(words) + "."
 
 
-def find_examples(classifier: Classifier, model: Path) -> list[tuple[Path, str]]:
+def find_examples(classifier: Classifier, run: Path) -> list[tuple[Path, str]]:
     """List test clips of a run whose files are there, one a class, with their labels."""
-    file = model / "split.csv"
+    file = run / "split.csv"
     if not file.is_file():
         return []
     table = pd.read_csv(file, dtype=str)
@@ -281,6 +282,13 @@ def _describe_sound(heard: Heard) -> str:
 def _plain(text: str) -> str:
     """Keep a text, such as a file's name, from being read as Markdown or HTML."""
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+-.!|$~&" else c for c in text)
+
+
+def _find_run(model: Path) -> Path:
+    """Name the folder in which a run would have put a model."""
+    if model.is_dir():
+        return model
+    return model.parent.parent if model.parent.name == "checkpoints" else model.parent
 
 
 @contextmanager

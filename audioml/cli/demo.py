@@ -19,8 +19,10 @@ def add_demo(verbs: Verbs) -> None:
         "  audioml demo runs/try\n"
         "  audioml demo runs/try --port 8000 --no-browser --max-s 300 --max-mb 100\n",
     )
-    model = demo.add_argument("model", type=Path, metavar="MODEL", help="the folder of a run")
-    completes(model, "directory")
+    model = demo.add_argument(
+        "model", type=Path, metavar="MODEL", help="folder of a run, or a model in a file"
+    )
+    completes(model, "file")
     demo.add_argument(
         "--host",
         default="127.0.0.1",
