@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -77,6 +78,7 @@ def run_demo(
         DemoError: If gradio is not installed, or host and port can't be had.
     """
     limits = limits or Limits()
+    _check_address(host, port)
     with _private_folder() as folder:
         gradio = _import_gradio()
         classifier = Classifier.load(model)
@@ -85,25 +87,19 @@ def run_demo(
             describe_model(classifier, run), find_examples(classifier, run)
         )
         _warn_of_strangers(host)
-        try:
-            _, url, _ = page.launch(
-                server_name=host,
-                server_port=port,
-                inbrowser=opens_browser,
-                prevent_thread_lock=True,
-                share=False,
-                ssr_mode=False,
-                quiet=True,
-                footer_links=[],
-                max_file_size=round(limits.max_mb * 1e6),
-                theme=_make_theme(gradio),
-                css=_CSS,
-            )
-        except OSError as error:  # gradio's, of any port that it can't have
-            raise DemoError(
-                f"{host}:{port} can't be listened at: taken by another program, or no address of "
-                "this machine; choose another --port or --host"
-            ) from error
+        _, url, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            inbrowser=opens_browser,
+            prevent_thread_lock=True,
+            share=False,
+            ssr_mode=False,
+            quiet=True,
+            footer_links=[],
+            max_file_size=round(limits.max_mb * 1e6),
+            theme=_make_theme(gradio),
+            css=_CSS,
+        )
         log.info("demo      %s (Ctrl-C ends it)", url)
         try:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -300,8 +296,11 @@ def _private_folder() -> Iterator[Path]:
 
 
 def _import_gradio() -> Any:
+    """Import gradio, which is to tell nobody, and to ask this machine past any proxy."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost,127.0.0.1,::1"]))
     try:
         import gradio
     except ImportError as error:
@@ -316,6 +315,20 @@ def _make_theme(gradio: Any) -> Any:
     return gradio.themes.Default(
         font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )
+
+
+def _check_address(host: str, port: int) -> None:
+    """Refuse an address that can't be had: gradio would try others, and say it at length."""
+    if not 1 <= port <= 65_535:
+        raise DemoError(f"--port must be in 1..65535, got {port}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise DemoError(
+            f"{host}:{port} can't be listened at ({error.strerror}); choose another --port or "
+            "--host"
+        ) from error
 
 
 def _warn_of_strangers(host: str) -> None:

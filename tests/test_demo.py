@@ -51,6 +51,11 @@ def test_an_address_of_another_machine(offline, capsys):
     assert "choose another --port or --host" in refusal(capsys, offline, "--host", "192.0.2.1")
 
 
+@pytest.mark.parametrize("port", [0, -1, 65_536])
+def test_a_port_that_is_none(port, offline, capsys):
+    assert "--port must be in 1..65535" in refusal(capsys, offline, "--port", port)
+
+
 def test_without_gradio(offline, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert "python -m pip install 'audioml[demo]'" in refusal(capsys, offline)
