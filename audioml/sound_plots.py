@@ -110,7 +110,9 @@ def plot_course(
         axes.plot(centre, values, "o-", color=colour, markersize=3.5, linewidth=1.5, label=label)
     axes.set(ylim=(0, 1), ylabel="Probability", xlim=(0, begin_s[-1] + window_s))
     axes.set_xlabel("Time [s], middle of the window")
-    legend = axes.legend(frameon=False, fontsize=9, labelcolor=_WORDS, ncols=2, loc="best")
+    legend = figure.legend(
+        loc="outside upper center", frameon=False, fontsize=9, labelcolor=_WORDS, ncols=3
+    )
     for text in legend.get_texts():
         text.set_parse_math(False)  # a label is no formula
     axes.grid(alpha=0.25)
