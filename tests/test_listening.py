@@ -2,27 +2,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny import RATE, SETTINGS
+from tiny import RATE
+from untrained import make_classifier
 
-from audioml.assembly import build_frontend
-from audioml.classifier import Classifier
-from audioml.config import load_config
 from audioml.decode import FULL_SCALE, decode_clip
 from audioml.listening import ListeningError, listen
-from audioml.models import build_model
 
 pytest.importorskip("captum")
-
-
-def make_classifier(*overrides):
-    """An untrained model for sounds of half a second."""
-    torch.manual_seed(0)
-    config = load_config(overrides=[*SETTINGS, *overrides])
-    network = build_model(config.model, n_classes=3, input_size=config.input_size)
-    frontend = build_frontend(config, torch.device("cpu"))
-    return Classifier(
-        config=config, labels=("low", "middle", "high"), frontend=frontend, network=network
-    )
 
 
 def write(path, duration_s, rate=RATE, n_channels=1):

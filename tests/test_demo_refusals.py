@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from test_listening import make_classifier
+from untrained import make_classifier
 
 from audioml.cli import main
 from audioml.cli.verbs import EXIT_USAGE
