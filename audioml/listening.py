@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from audioml.classifier import Classifier
-from audioml.decode import FULL_SCALE, DecodeError, PcmLayout, decode_clip, scan_length
+from audioml.decode import FULL_SCALE, DecodeError, PcmLayout, decode_clip, measure_file
 from audioml.errors import UserError
 from audioml.explanations import Explanation, explain
 from audioml.models import Network
+from audioml.windowing import plan_windows, read_windows
 
 _BATCH_SIZE = 16
 
@@ -113,35 +114,28 @@ def listen(classifier: Classifier, file: Path, *, max_s: float) -> Heard:
     Raises:
         ListeningError: If the file is no sound that can be read, or is too long.
     """
+    audio = classifier.config.audio
     try:
-        layout, n_frames = scan_length(file)
+        layout, n_frames = measure_file(file)
         duration_s = n_frames / layout.sample_rate
         if duration_s > max_s:
             raise ListeningError(
                 f"This sound is {duration_s:.1f} s long; at most {max_s:g} s are taken."
             )
         samples = decode_clip(file, classifier.sample_rate)
+        plan = plan_windows(file, audio)
+        windows = torch.from_numpy(
+            np.concatenate([read_windows(part, audio) for part in plan.parts()])
+        )
     except DecodeError as error:
         reason = str(error).replace(f"{file}", file.name)
         raise ListeningError(f"This can't be read as a sound: {reason}") from error
-    waveform = torch.from_numpy(samples.astype(np.float32) / FULL_SCALE)
-    begin, windows = _cut(waveform, classifier.n_time, classifier.config.audio.pad)
     batches = [classifier(part.to(classifier.device)) for part in windows.split(_BATCH_SIZE)]
     return Heard(
         classifier=classifier,
         layout=layout,
-        waveform=waveform,
-        begin=begin,
+        waveform=torch.from_numpy(samples.astype(np.float32) / FULL_SCALE),
+        begin=np.array(plan.begin),
         windows=windows,
         probability=torch.cat(batches).cpu().numpy(),
     )
-
-
-def _cut(waveform: Tensor, n_time: int, pad: str) -> tuple[NDArray[np.int64], Tensor]:
-    """Cut a sound into windows that overlap by half; the last ends with it."""
-    room = max(len(waveform) - n_time, 0)
-    n_windows = 1 + round(2 * room / n_time + 0.4)  # a few samples more make no window
-    begin = np.linspace(0, room, n_windows).round().astype(np.int64)
-    n_lacking = max(n_time - len(waveform), 0)
-    padded = np.pad(waveform.numpy(), (0, n_lacking), mode="wrap" if pad == "wrap" else "constant")
-    return begin, torch.from_numpy(np.stack([padded[b : b + n_time] for b in begin]))
