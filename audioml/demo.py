@@ -25,7 +25,7 @@ from audioml.sound_plots import plot_course, plot_evidence, plot_sound, save_pic
 log = logging.getLogger("audioml")
 
 _N_EXAMPLES = 10
-_KEPT_S = 600  # how long files of a session are kept
+_KEPT_S = 600  # how long a sound can be asked about
 _CSS = """
 .gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
 footer { display: none !important; }
@@ -75,7 +75,7 @@ def run_demo(
         limits: How long and large sounds may be.
 
     Raises:
-        DemoError: If gradio is not installed, or host and port can't be had.
+        DemoError: If gradio or captum is not installed, or host and port can't be had.
     """
     limits = limits or Limits()
     _check_address(host, port)
@@ -153,7 +153,7 @@ class _Page:
         """Lay out the page."""
         gr = self.gr
         title = f"audioml demo: {self.classifier.config.model.name}"
-        with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(60, _KEPT_S)) as page:
+        with gr.Blocks(title=title, analytics_enabled=False) as page:
             gr.Markdown(f"# {title}\n{_plain(description)}")
             heard = gr.State(None, time_to_live=_KEPT_S)
             with gr.Row():
@@ -302,10 +302,11 @@ def _import_gradio() -> Any:
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost,127.0.0.1,::1"]))
     try:
+        import captum.attr  # noqa: F401 - so that it is missed here, and not on the page
         import gradio
     except ImportError as error:
         raise DemoError(
-            f"the demo needs gradio ({error}); python -m pip install 'audioml[demo]'"
+            f"the demo needs gradio and captum ({error}); python -m pip install 'audioml[demo]'"
         ) from error
     return gradio
 

@@ -56,8 +56,9 @@ def test_a_port_that_is_none(port, offline, capsys):
     assert "--port must be in 1..65535" in refusal(capsys, offline, "--port", port)
 
 
-def test_without_gradio(offline, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gradio", None)
+@pytest.mark.parametrize("name", ["gradio", "captum.attr"])
+def test_without_a_package(name, offline, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
     assert "python -m pip install 'audioml[demo]'" in refusal(capsys, offline)
 
 
