@@ -70,7 +70,7 @@ def _crossval(arguments: argparse.Namespace) -> int:
     from audioml.report import write_report
 
     summary = run_crossval(config)
-    if config.run.report:
+    if config.run.report and summary is not None:  # else other processes have folds to do
         for fold in summary["folds"]:
             write_report(Path(summary["folder"]) / f"fold-{fold['fold']}")
         write_report(Path(summary["folder"]))
