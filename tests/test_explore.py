@@ -13,7 +13,6 @@ from tiny import RATE, SETTINGS, make_tiny
 
 from audioml.cli import main
 from audioml.config import ConfigError
-from audioml.datasets.manifest import DataError
 from audioml.explore import survey
 from audioml.explore.exploration import look
 from audioml.explore.inputs import BESIDE, read_input
@@ -287,7 +286,10 @@ def test_shared_recordings_are_found(tiny, tmp_path):
     rows = pd.read_csv(root / "meta" / "esc50.csv")
     rows.loc[[0, 1], "src_file"] = 77
     rows.to_csv(root / "meta" / "esc50.csv", index=False)
-    assert list(findings(f"data.root={root}", *SETTINGS)) == ["1 recording in several folds"]
+    assert list(findings(f"data.root={root}", *SETTINGS)) == [
+        "2 clips share their recording with another",
+        "1 recording in several folds",
+    ]
 
 
 def test_memory_does_not_grow_with_the_data(folder, monkeypatch):

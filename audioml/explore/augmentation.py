@@ -16,9 +16,11 @@ from audioml.frontend import BandLevels
 from audioml.frontend.functional import read_waveforms
 from audioml.store import Request, WaveformStore
 
-EXACT: Final = "exactly what the front end reads"
-BY_SIGNALSMITH: Final = "rendered by Signalsmith Stretch; the front end makes no waveform of it"
-UNHEARD: Final = "done to the log-mel: nothing to hear"
+EXACT: Final = "You hear exactly what the front end reads."
+BY_SIGNALSMITH: Final = (
+    "You hear Signalsmith Stretch; the front end does it to the log-mel and makes no waveform."
+)
+UNHEARD: Final = "It is done to the log-mel: there is nothing to hear."
 _N_DRAWS: Final = 8  # of an augmentation, of which the weakest and the strongest are shown
 _MOST_EPOCHS: Final = 400  # that are looked through for them
 _N_TOGETHER: Final = 4  # epochs shown with all at once
@@ -194,12 +196,10 @@ class Demonstration:
             if len(self._numbers) == 1:
                 draws = replace(draws, mix_ratio=torch.ones(1))
             shift = self.augment.draw_shift(epoch, self._numbers[:, None])
-            words = [
-                f"{n} {kind.words(draws)}" for n, kind in _KINDS.items() if kind.strength(draws)
-            ]
-            words += [f"shift {shift[0].item() / self.frontend.sample_rate:+.2f} s"] * bool(
-                shift[0]
-            )
+            shift_s = shift[0].item() / self.frontend.sample_rate
+            kinds = [(name, kind) for name, kind in _KINDS.items() if kind.strength(draws)]
+            words = [f"{name} {kind.words(draws)}" for name, kind in kinds]
+            words += [f"shift {shift_s:+.2f} s"] if shift_s else []
             yield self._change("all", "; ".join(words), draws, UNHEARD, epoch, shift)
 
     @torch.no_grad()
@@ -269,7 +269,7 @@ def describe_settings(config: AugmentConfig, name: str) -> str:
     values: dict[str, Any] = dict(vars(getattr(config, name)))
     probability = values.pop("probability")
     ranges = [
-        f"{key} {' to '.join(f'{v:g}' for v in value) if isinstance(value, tuple | list) else value}"
+        f"{key} {' to '.join(f'{end:g}' for end in np.atleast_1d(value))}"
         for key, value in values.items()
     ]
     return f"probability {probability:g}, {', '.join(ranges)}"

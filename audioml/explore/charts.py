@@ -4,6 +4,7 @@ import html
 from collections.abc import Sequence
 from typing import Any, Final
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ MEASURES: Final = (
 )
 _BLUE, _ORANGE = "#3d8fd1", "#e0701a"
 _ROW_PX, _MARGIN_PX = 26, 90
+_MAGMA = [[n / 8, mpl.colors.to_hex(mpl.colormaps["magma"](n / 8))] for n in range(9)]
 
 
 def chart_measure(
@@ -66,7 +68,7 @@ def chart_balance(clips: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
             "x": column.tolist(),
             "y": names,
             "name": f"fold {fold}" if fold else "clips",
-            "marker": {"color": f"rgba(61,143,209,{0.95 - 0.13 * (place % 6):.2f})"},
+            "marker": {"color": f"rgba(61,143,209,{0.4 + 0.13 * (place % 5):.2f})"},
         }
         for place, (fold, column) in enumerate(counts.items())
     ]
@@ -82,6 +84,7 @@ def chart_balance(clips: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
     figure = _figure([*bars, marks], labels, "Clips")
     figure["layout"] |= {"barmode": "stack", "showlegend": True}
     figure["layout"]["legend"] = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+    figure["layout"]["legend"]["traceorder"] = "normal"
     return figure
 
 
@@ -97,7 +100,7 @@ def chart_spectra(
     """
     order = sort_by_brightness(spectra)
     shown = spectra[order] - spectra[order].max(1, keepdims=True)
-    marks = [f for f in (125, 250, 500, 1000, 2000, 4000, 8000) if f < frequencies[-1]]
+    marks = [f for f in (500, 1000, 2000, 4000, 8000) if frequencies[0] < f < frequencies[-1]]
     places = np.interp(marks, frequencies, np.arange(len(frequencies)))
     heat = {
         "type": "heatmap",
@@ -105,13 +108,15 @@ def chart_spectra(
         "y": [escape(labels[target]) for target in order],
         "text": [[f"{f:.0f} Hz" for f in frequencies]] * len(order),
         "hovertemplate": "%{y}, %{text}: %{z} dB<extra></extra>",
-        "colorscale": "Magma",
+        "colorscale": _MAGMA,
         "zmin": -50,
         "zmax": 0,
         "colorbar": {"title": {"text": "dB"}, "thickness": 12},
     }
     figure = _figure([heat], [labels[target] for target in order], "Frequency [Hz]")
-    figure["layout"]["xaxis"] |= {"tickvals": places.tolist(), "ticktext": [str(f) for f in marks]}
+    names = [f"{f // 1000}k" if f >= 1000 else f"{f}" for f in marks]
+    ticks = {"tickvals": places.tolist(), "ticktext": names, "tickangle": 0}
+    figure["layout"]["xaxis"] |= ticks
     return figure
 
 

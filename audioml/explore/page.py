@@ -39,7 +39,7 @@ def render_page(exploration: Exploration, words: Sequence[str]) -> str:
     config = exploration.input.config
     frontend, usable = exploration.frontend, exploration.survey.usable
     examples = exploration.examples
-    mel = plot_mel_and_log_mel(examples, frontend) if examples else None
+    mel = plot_mel_and_log_mel(examples, frontend, for_page=True) if examples else None
     return render(
         "explore.html",
         title=f"{readable(exploration.input.manifest.name)}: what is in these sounds",
@@ -239,8 +239,9 @@ def _describe_frontend(config: RunConfig) -> str:
     window = f"windows {f.windows}" if f.windows else f"window {f.win_length}"
     top = f.f_max or rate / 2
     return (
-        f"{rate:,} Hz mono, {f.transform} of {f.n_mels} bands from {f.f_min:g} to {top:g} Hz, n_fft "
-        f"{f.n_fft}, {window}, hop {f.hop_length} samples ({1000 * f.hop_length / rate:.1f} ms), "
+        f"{rate:,} Hz mono, {f.transform} of {f.n_mels} bands from {f.f_min:g} to {top:g} Hz, "
+        f"n_fft {f.n_fft}, {window}, "
+        f"hop {f.hop_length} samples ({1000 * f.hop_length / rate:.1f} ms), "
         f"floor {f.floor_db:g} dB"
     )
 
