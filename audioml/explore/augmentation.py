@@ -23,7 +23,7 @@ BY_SIGNALSMITH: Final = (
 UNHEARD: Final = "It is done to the log-mel: there is nothing to hear."
 _N_DRAWS: Final = 8  # of an augmentation, of which the weakest and the strongest are shown
 _MOST_EPOCHS: Final = 400  # that are looked through for them
-_N_TOGETHER: Final = 4  # epochs shown with all at once
+_N_TOGETHER: Final = 3  # epochs shown with all at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,8 +171,8 @@ class Demonstration:
                     draws.append((epoch, replace(alone, noise_start=drawn.noise_start)))
         for name, draws in found.items():
             kind = _KINDS[name]
-            draws.sort(key=lambda pair, kind=kind: kind.strength(pair[1]))
-            for epoch, alone in draws[:1] + draws[1:][-1:]:
+            ordered = sorted(draws, key=lambda drawn: _KINDS[name].strength(drawn[1]))  # noqa: B023
+            for epoch, alone in ordered[:1] + ordered[1:][-1:]:
                 yield self._change(name, kind.words(alone), alone, kind.heard, epoch)
         yield from self._shifts(none)
 
@@ -227,22 +227,16 @@ class Demonstration:
         )
         level = self.frontend.render(reading, recipe, store.n_time)[0]
         level_db = level * self.frontend.std_db + self.frontend.mean_db
-        waveform = None
-        if heard != UNHEARD:
-            waveform = read_waveforms(reading, recipe, store.n_time)[0].numpy()
+        waveform = read_waveforms(reading, recipe, store.n_time)[0].numpy()
         if heard == BY_SIGNALSMITH:
-            waveform = stretch(
-                waveform,
-                self.frontend.sample_rate,
-                rate=draws.rate.item(),
-                semitones=draws.semitones.item(),
-            )
+            rate, semitones = draws.rate.item(), draws.semitones.item()
+            waveform = stretch(waveform, self.frontend.sample_rate, rate=rate, semitones=semitones)
         return Change(
             name=name,
             value=value,
             epoch=epoch,
             level_db=level_db.numpy(),
-            waveform=waveform,
+            waveform=None if heard == UNHEARD else waveform,
             heard=heard,
         )
 

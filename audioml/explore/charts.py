@@ -50,7 +50,7 @@ def chart_measure(
         "boxpoints": "all" if len(known) <= MOST_DOTS else "outliers",
         "jitter": 0.6,
         "pointpos": 0,
-        "marker": {"size": 4, "opacity": 0.45, "color": _BLUE},
+        "marker": {"size": 4, "opacity": 0.55, "color": _BLUE},
         "line": {"width": 1.2, "color": _ORANGE},
         "fillcolor": "rgba(0,0,0,0)",
     }
@@ -60,7 +60,9 @@ def chart_measure(
 def chart_balance(clips: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
     """Draw clips of each class, stacked by fold, and how many recordings they are from."""
     names = [escape(label) for label in labels]
-    counts = pd.crosstab(clips["label"], clips["fold"].fillna(0)).reindex(labels, fill_value=0)
+    counts = pd.crosstab(clips["label"], clips["fold"].fillna(0)).reindex(
+        pd.Index(labels), fill_value=0
+    )
     bars = [
         {
             "type": "bar",
@@ -72,7 +74,7 @@ def chart_balance(clips: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
         }
         for place, (fold, column) in enumerate(counts.items())
     ]
-    n_sources = clips.groupby("label")["source"].nunique().reindex(labels, fill_value=0)
+    n_sources = clips.groupby("label")["source"].nunique().reindex(pd.Index(labels), fill_value=0)
     marks = {
         "type": "scatter",
         "mode": "markers",

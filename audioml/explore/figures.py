@@ -118,7 +118,9 @@ def plot_balance(clips: pd.DataFrame, labels: Sequence[str]) -> Figure:
     figure = Figure(figsize=(9, 1.5 + 0.3 * len(labels)), layout="constrained")
     axes = figure.subplots()
     place = np.arange(len(labels))
-    counts = pd.crosstab(clips["label"], clips["fold"].fillna(0)).reindex(labels, fill_value=0)
+    counts = pd.crosstab(clips["label"], clips["fold"].fillna(0)).reindex(
+        pd.Index(labels), fill_value=0
+    )
     begin = np.zeros(len(labels))
     shades = np.linspace(0.35, 0.85, max(len(counts.columns), 1))
     for (fold, column), shade in zip(counts.items(), shades, strict=True):
@@ -126,7 +128,7 @@ def plot_balance(clips: pd.DataFrame, labels: Sequence[str]) -> Figure:
         colour = (*_mix(_BLUE, 1 - shade), 1.0)
         axes.barh(place, column, left=begin, color=colour, label=name, edgecolor="white")
         begin += column.to_numpy()
-    n_sources = clips.groupby("label")["source"].nunique().reindex(labels, fill_value=0)
+    n_sources = clips.groupby("label")["source"].nunique().reindex(pd.Index(labels), fill_value=0)
     axes.plot(n_sources, place, "D", color=_ORANGE, markersize=6, label="recordings")
     axes.set_yticks(place, [plain(label) for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)

@@ -133,6 +133,6 @@ def _own(name: str, root: Path, clips: tuple[Clip, ...], *, has_sources: bool) -
         root=root,
         labels=tuple(labels[target] for target in sorted(labels)),
         clips=clips,
-        is_own=True,
+        in_esc50_layout=False,
         has_sources=has_sources,
     )

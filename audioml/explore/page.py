@@ -90,20 +90,14 @@ def _tiles(exploration: Exploration) -> Iterator[tuple[str, str]]:
 def _show_finding(finding: Finding, exploration: Exploration) -> dict[str, Any]:
     """Make a finding's clips ready, in their groups."""
     groups = finding.groups or tuple((clip,) for clip in finding.clips)
-    rows, n_left = [], _MOST_LISTED
-    for number, group in enumerate(groups):
-        for clip in group[:n_left]:
-            row = exploration.survey.clips.loc[clip]
-            rows.append({"row": row, "starts": number > 0 and clip == group[0]})
-        n_left -= len(group)
-        if n_left <= 0:
-            break
+    places = [(clip, clip == group[0]) for group in groups for clip in group][:_MOST_LISTED]
+    clips = exploration.survey.clips
     return {
         "kind": finding.kind,
         "title": finding.title,
         "meaning": finding.meaning,
-        "rows": [_show_row(**item) for item in rows],
-        "n_more": len(finding.clips) - len(rows),
+        "rows": [_show_row(clips.iloc[clip], starts) for clip, starts in places],
+        "n_more": len(finding.clips) - len(places),
         "in_groups": bool(finding.groups),
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
+from sound_folders import HOSTILE, SMALL, make_hostile, tone, write
 from tiny import RATE, SETTINGS, make_tiny
 
 from audioml.cli import main
@@ -17,7 +17,6 @@ from audioml.explore import survey
 from audioml.explore.exploration import look
 from audioml.explore.inputs import BESIDE, read_input
 
-SMALL = SETTINGS[1:7]  # rate, length and front end
 PICTURES = {
     "augmentation.png",
     "balance.png",
@@ -27,17 +26,6 @@ PICTURES = {
     "spectra.png",
     "waveforms.png",
 }
-
-
-def tone(frequency=400.0, seconds=0.5, amplitude=0.4):
-    return amplitude * np.sin(2 * np.pi * frequency * np.arange(round(seconds * RATE)) / RATE)
-
-
-def write(file, waveform=None, subtype="PCM_16"):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("wb") as sink:  # by a handle, for names that are no text
-        sound = tone() if waveform is None else waveform
-        soundfile.write(sink, sound, RATE, subtype=subtype, format=file.suffix[1:])
 
 
 @pytest.fixture(scope="module")
@@ -225,26 +213,6 @@ def test_nothing_audible_exits_1(broken, tmp_path, capsys):
     expected = "2 files that can't be read" if broken else "2 clips of nothing but zeros"
     assert titles(summary)[0] == expected
     assert "waveforms.png" not in {file.name for file in (out / "plots").iterdir()}
-
-
-HOSTILE = (
-    "<img src=x onerror=alert(1)>.wav",
-    "\"quoted\" 'name'.wav",
-    "new\nline.wav",
-    "<script>alert(1)<!-- &amp; $x^2$ .wav",
-    "=1+1,semi;colon.wav",
-    "\udcff\udcfe.wav",
-)
-
-
-def make_hostile(root):
-    """Files and classes whose names try everything."""
-    for number, name in enumerate(HOSTILE):
-        write(
-            root / ("a" if number % 2 else "</script><b>class $\\frac$") / name, tone(300 + number)
-        )
-    (root / "a" / "<script>bad.wav").write_bytes(b"")
-    return root
 
 
 def test_hostile_names_reach_the_table_whole(tmp_path, capsys):
