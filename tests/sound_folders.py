@@ -18,12 +18,14 @@ def write(file, waveform=None, subtype="PCM_16"):
         soundfile.write(sink, sound, RATE, subtype=subtype, format=file.suffix[1:])
 
 
+HOSTILE_LABEL = "<b onclick=alert(1)>&lt; $\\frac$"
 HOSTILE = (
     "<img src=x onerror=alert(1)>.wav",
     "\"quoted\" 'name'.wav",
     "new\nline.wav",
     "<script>alert(1)<!-- &amp; $x^2$ .wav",
     "=1+1,semi;colon.wav",
+    "</script><i>.wav",  # in a folder named <
     "\udcff\udcfe.wav",
 )
 
@@ -31,8 +33,6 @@ HOSTILE = (
 def make_hostile(root):
     """Files and classes whose names try everything."""
     for number, name in enumerate(HOSTILE):
-        write(
-            root / ("a" if number % 2 else "</script><b>class $\\frac$") / name, tone(300 + number)
-        )
+        write(root / ("a" if number % 2 else HOSTILE_LABEL) / name, tone(300 + number))
     (root / "a" / "<script>bad.wav").write_bytes(b"")
     return root

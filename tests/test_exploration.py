@@ -3,7 +3,6 @@
 import json
 import shutil
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -218,8 +217,8 @@ def test_nothing_audible_exits_1(broken, tmp_path, capsys):
 def test_hostile_names_reach_the_table_whole(tmp_path, capsys):
     code, summary, table = explore(capsys, tmp_path / "out", make_hostile(tmp_path / "s"), *SMALL)
     assert code == 1
-    names = {Path(path).name for path in table["path"]}
-    assert {name for name in HOSTILE if "\udcff" not in name and "/" not in name} <= names
+    names = {path.partition("/")[2] for path in table["path"]}
+    assert {name for name in HOSTILE if "\udcff" not in name} < names
     assert "\ufffd\ufffd.wav" in names  # bytes that are no text
     assert summary["usable"] == len(HOSTILE)
 

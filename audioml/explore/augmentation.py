@@ -171,7 +171,7 @@ class Demonstration:
                     draws.append((epoch, replace(alone, noise_start=drawn.noise_start)))
         for name, draws in found.items():
             kind = _KINDS[name]
-            ordered = sorted(draws, key=lambda drawn: _KINDS[name].strength(drawn[1]))  # noqa: B023
+            ordered = sorted(draws, key=lambda drawn: _KINDS[name].strength(drawn[1]))
             for epoch, alone in ordered[:1] + ordered[1:][-1:]:
                 yield self._change(name, kind.words(alone), alone, kind.heard, epoch)
         yield from self._shifts(none)
