@@ -16,12 +16,14 @@ from audioml.frontend import BandLevels
 from audioml.frontend.functional import read_waveforms
 from audioml.store import Request, WaveformStore
 
-EXACT: Final = "exactly what the front end reads"
-BY_SIGNALSMITH: Final = "rendered by Signalsmith Stretch; the front end makes no waveform of it"
-UNHEARD: Final = "done to the log-mel: nothing to hear"
+EXACT: Final = "You hear exactly what the front end reads."
+BY_SIGNALSMITH: Final = (
+    "You hear Signalsmith Stretch; the front end does it to the log-mel and makes no waveform."
+)
+UNHEARD: Final = "It is done to the log-mel: there is nothing to hear."
 _N_DRAWS: Final = 8  # of an augmentation, of which the weakest and the strongest are shown
 _MOST_EPOCHS: Final = 400  # that are looked through for them
-_N_TOGETHER: Final = 4  # epochs shown with all at once
+_N_TOGETHER: Final = 3  # epochs shown with all at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -169,8 +171,8 @@ class Demonstration:
                     draws.append((epoch, replace(alone, noise_start=drawn.noise_start)))
         for name, draws in found.items():
             kind = _KINDS[name]
-            draws.sort(key=lambda pair, kind=kind: kind.strength(pair[1]))
-            for epoch, alone in draws[:1] + draws[1:][-1:]:
+            ordered = sorted(draws, key=lambda drawn: _KINDS[name].strength(drawn[1]))
+            for epoch, alone in ordered[:1] + ordered[1:][-1:]:
                 yield self._change(name, kind.words(alone), alone, kind.heard, epoch)
         yield from self._shifts(none)
 
@@ -194,12 +196,10 @@ class Demonstration:
             if len(self._numbers) == 1:
                 draws = replace(draws, mix_ratio=torch.ones(1))
             shift = self.augment.draw_shift(epoch, self._numbers[:, None])
-            words = [
-                f"{n} {kind.words(draws)}" for n, kind in _KINDS.items() if kind.strength(draws)
-            ]
-            words += [f"shift {shift[0].item() / self.frontend.sample_rate:+.2f} s"] * bool(
-                shift[0]
-            )
+            shift_s = shift[0].item() / self.frontend.sample_rate
+            kinds = [(name, kind) for name, kind in _KINDS.items() if kind.strength(draws)]
+            words = [f"{name} {kind.words(draws)}" for name, kind in kinds]
+            words += [f"shift {shift_s:+.2f} s"] if shift_s else []
             yield self._change("all", "; ".join(words), draws, UNHEARD, epoch, shift)
 
     @torch.no_grad()
@@ -227,22 +227,16 @@ class Demonstration:
         )
         level = self.frontend.render(reading, recipe, store.n_time)[0]
         level_db = level * self.frontend.std_db + self.frontend.mean_db
-        waveform = None
-        if heard != UNHEARD:
-            waveform = read_waveforms(reading, recipe, store.n_time)[0].numpy()
+        waveform = read_waveforms(reading, recipe, store.n_time)[0].numpy()
         if heard == BY_SIGNALSMITH:
-            waveform = stretch(
-                waveform,
-                self.frontend.sample_rate,
-                rate=draws.rate.item(),
-                semitones=draws.semitones.item(),
-            )
+            rate, semitones = draws.rate.item(), draws.semitones.item()
+            waveform = stretch(waveform, self.frontend.sample_rate, rate=rate, semitones=semitones)
         return Change(
             name=name,
             value=value,
             epoch=epoch,
             level_db=level_db.numpy(),
-            waveform=waveform,
+            waveform=None if heard == UNHEARD else waveform,
             heard=heard,
         )
 
@@ -269,7 +263,7 @@ def describe_settings(config: AugmentConfig, name: str) -> str:
     values: dict[str, Any] = dict(vars(getattr(config, name)))
     probability = values.pop("probability")
     ranges = [
-        f"{key} {' to '.join(f'{v:g}' for v in value) if isinstance(value, tuple | list) else value}"
+        f"{key} {' to '.join(f'{end:g}' for end in np.atleast_1d(value))}"
         for key, value in values.items()
     ]
     return f"probability {probability:g}, {', '.join(ranges)}"

@@ -4,6 +4,7 @@ import html
 from collections.abc import Sequence
 from typing import Any, Final
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ MEASURES: Final = (
 )
 _BLUE, _ORANGE = "#3d8fd1", "#e0701a"
 _ROW_PX, _MARGIN_PX = 26, 90
+_MAGMA = [[n / 8, mpl.colors.to_hex(mpl.colormaps["magma"](n / 8))] for n in range(9)]
 
 
 def chart_measure(
@@ -48,7 +50,7 @@ def chart_measure(
         "boxpoints": "all" if len(known) <= MOST_DOTS else "outliers",
         "jitter": 0.6,
         "pointpos": 0,
-        "marker": {"size": 4, "opacity": 0.45, "color": _BLUE},
+        "marker": {"size": 4, "opacity": 0.55, "color": _BLUE},
         "line": {"width": 1.2, "color": _ORANGE},
         "fillcolor": "rgba(0,0,0,0)",
     }
@@ -58,7 +60,9 @@ def chart_measure(
 def chart_balance(clips: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
     """Draw clips of each class, stacked by fold, and how many recordings they are from."""
     names = [escape(label) for label in labels]
-    counts = pd.crosstab(clips["label"], clips["fold"].fillna(0)).reindex(labels, fill_value=0)
+    counts = pd.crosstab(clips["label"], clips["fold"].fillna(0)).reindex(
+        pd.Index(labels), fill_value=0
+    )
     bars = [
         {
             "type": "bar",
@@ -66,11 +70,11 @@ def chart_balance(clips: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
             "x": column.tolist(),
             "y": names,
             "name": f"fold {fold}" if fold else "clips",
-            "marker": {"color": f"rgba(61,143,209,{0.95 - 0.13 * (place % 6):.2f})"},
+            "marker": {"color": f"rgba(61,143,209,{0.4 + 0.13 * (place % 5):.2f})"},
         }
         for place, (fold, column) in enumerate(counts.items())
     ]
-    n_sources = clips.groupby("label")["source"].nunique().reindex(labels, fill_value=0)
+    n_sources = clips.groupby("label")["source"].nunique().reindex(pd.Index(labels), fill_value=0)
     marks = {
         "type": "scatter",
         "mode": "markers",
@@ -82,6 +86,7 @@ def chart_balance(clips: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
     figure = _figure([*bars, marks], labels, "Clips")
     figure["layout"] |= {"barmode": "stack", "showlegend": True}
     figure["layout"]["legend"] = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+    figure["layout"]["legend"]["traceorder"] = "normal"
     return figure
 
 
@@ -97,7 +102,7 @@ def chart_spectra(
     """
     order = sort_by_brightness(spectra)
     shown = spectra[order] - spectra[order].max(1, keepdims=True)
-    marks = [f for f in (125, 250, 500, 1000, 2000, 4000, 8000) if f < frequencies[-1]]
+    marks = [f for f in (500, 1000, 2000, 4000, 8000) if frequencies[0] < f < frequencies[-1]]
     places = np.interp(marks, frequencies, np.arange(len(frequencies)))
     heat = {
         "type": "heatmap",
@@ -105,13 +110,15 @@ def chart_spectra(
         "y": [escape(labels[target]) for target in order],
         "text": [[f"{f:.0f} Hz" for f in frequencies]] * len(order),
         "hovertemplate": "%{y}, %{text}: %{z} dB<extra></extra>",
-        "colorscale": "Magma",
+        "colorscale": _MAGMA,
         "zmin": -50,
         "zmax": 0,
         "colorbar": {"title": {"text": "dB"}, "thickness": 12},
     }
     figure = _figure([heat], [labels[target] for target in order], "Frequency [Hz]")
-    figure["layout"]["xaxis"] |= {"tickvals": places.tolist(), "ticktext": [str(f) for f in marks]}
+    names = [f"{f // 1000}k" if f >= 1000 else f"{f}" for f in marks]
+    ticks = {"tickvals": places.tolist(), "ticktext": names, "tickangle": 0}
+    figure["layout"]["xaxis"] |= ticks
     return figure
 
 

@@ -88,7 +88,7 @@ def read_examples(
             waveform = read_waveform(manifest.clips[i], frontend.sample_rate, longest_s, place=0.0)
             with torch.no_grad():
                 level_db = frontend(torch.from_numpy(waveform)[None])[0]
-            yield Example(clip=i, row=clips.loc[i], waveform=waveform, level_db=level_db.numpy())
+            yield Example(clip=i, row=clips.iloc[i], waveform=waveform, level_db=level_db.numpy())
 
     return list(track(read(), task="examples", total=len(chosen), unit="clip"))
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -48,8 +49,10 @@ def plot_log_mels(examples: Sequence[Example], frontend: BandLevels) -> Figure:
     return figure
 
 
-def plot_mel_and_log_mel(examples: Sequence[Example], frontend: BandLevels) -> Figure:
-    """Draw waveform, mel and log-mel of some clips side by side."""
+def plot_mel_and_log_mel(
+    examples: Sequence[Example], frontend: BandLevels, *, for_page: bool = False
+) -> Figure:
+    """Draw waveform, mel and log-mel of some clips side by side; for a page, dark or light."""
     shown = _first_of_each(examples)[:4]
     figure = Figure(figsize=(14, 2.5 * len(shown) + 0.4), layout="constrained")
     grid = figure.subplots(len(shown), 3, squeeze=False)
@@ -68,6 +71,8 @@ def plot_mel_and_log_mel(examples: Sequence[Example], frontend: BandLevels) -> F
         axes.set_title(title)
     for axes in grid[-1]:
         axes.set_xlabel("Time [s]")
+    if for_page:
+        _ink(*figure.axes)
     return figure
 
 
@@ -113,7 +118,9 @@ def plot_balance(clips: pd.DataFrame, labels: Sequence[str]) -> Figure:
     figure = Figure(figsize=(9, 1.5 + 0.3 * len(labels)), layout="constrained")
     axes = figure.subplots()
     place = np.arange(len(labels))
-    counts = pd.crosstab(clips["label"], clips["fold"].fillna(0)).reindex(labels, fill_value=0)
+    counts = pd.crosstab(clips["label"], clips["fold"].fillna(0)).reindex(
+        pd.Index(labels), fill_value=0
+    )
     begin = np.zeros(len(labels))
     shades = np.linspace(0.35, 0.85, max(len(counts.columns), 1))
     for (fold, column), shade in zip(counts.items(), shades, strict=True):
@@ -121,7 +128,7 @@ def plot_balance(clips: pd.DataFrame, labels: Sequence[str]) -> Figure:
         colour = (*_mix(_BLUE, 1 - shade), 1.0)
         axes.barh(place, column, left=begin, color=colour, label=name, edgecolor="white")
         begin += column.to_numpy()
-    n_sources = clips.groupby("label")["source"].nunique().reindex(labels, fill_value=0)
+    n_sources = clips.groupby("label")["source"].nunique().reindex(pd.Index(labels), fill_value=0)
     axes.plot(n_sources, place, "D", color=_ORANGE, markersize=6, label="recordings")
     axes.set_yticks(place, [plain(label) for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)
@@ -231,9 +238,11 @@ def _ink(*parts: Axes) -> None:
         axes.xaxis.label.set(color=_INK, fontsize=9)
         axes.yaxis.label.set(color=_INK, fontsize=9)
         axes.spines[:].set_color(_INK)
+        axes.title.set_color(_INK)
+        for fill in axes.collections:
+            if isinstance(fill, PolyCollection):
+                fill.set_color(_LIGHT_BLUE)
     parts[0].figure.patch.set_alpha(0)
-    for fill in parts[0].collections:
-        fill.set_color(_LIGHT_BLUE)
 
 
 def draw_waveform(axes: Axes, waveform: NDArray[np.float32], sample_rate: int) -> None:

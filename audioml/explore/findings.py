@@ -97,6 +97,13 @@ def _find_shared_sources(manifest: Manifest, clips: pd.DataFrame) -> Iterator[Fi
                 "data.source_pattern, or give a list with a column source.",
             )
         return
+    n_shared = int(clips["source"].duplicated(keep=False).sum())
+    if n_shared:
+        yield Finding(
+            kind="look",
+            title=f"{n_shared:,} clips share their recording with another",
+            meaning="A split at random would part them; splits here are made over recordings.",
+        )
     for column, what in (("fold", "folds"), ("label", "classes")):
         n_different = clips.groupby("source")[column].nunique()
         crossing = n_different[n_different > 1].index

@@ -52,9 +52,9 @@ def read_input(words: Sequence[str]) -> Input:
     files = [path for path in others if path.suffix.lower() in _SETTINGS]
     paths = [path for path in others if path not in files]
     if len(paths) > 1:
+        names = ", ".join(repr(str(path)) for path in paths)
         raise ConfigError(
-            f"{len(paths)} folders or files ({', '.join(map(repr, map(str, paths)))}), expected one; "
-            "put the files into one folder"
+            f"{len(paths)} folders or files ({names}), expected one; put them into one folder"
         )
     if not paths:
         config = load_config(files, overrides)
@@ -133,6 +133,6 @@ def _own(name: str, root: Path, clips: tuple[Clip, ...], *, has_sources: bool) -
         root=root,
         labels=tuple(labels[target] for target in sorted(labels)),
         clips=clips,
-        is_own=True,
+        in_esc50_layout=False,
         has_sources=has_sources,
     )

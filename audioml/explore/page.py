@@ -39,7 +39,7 @@ def render_page(exploration: Exploration, words: Sequence[str]) -> str:
     config = exploration.input.config
     frontend, usable = exploration.frontend, exploration.survey.usable
     examples = exploration.examples
-    mel = plot_mel_and_log_mel(examples, frontend) if examples else None
+    mel = plot_mel_and_log_mel(examples, frontend, for_page=True) if examples else None
     return render(
         "explore.html",
         title=f"{readable(exploration.input.manifest.name)}: what is in these sounds",
@@ -90,20 +90,14 @@ def _tiles(exploration: Exploration) -> Iterator[tuple[str, str]]:
 def _show_finding(finding: Finding, exploration: Exploration) -> dict[str, Any]:
     """Make a finding's clips ready, in their groups."""
     groups = finding.groups or tuple((clip,) for clip in finding.clips)
-    rows, n_left = [], _MOST_LISTED
-    for number, group in enumerate(groups):
-        for clip in group[:n_left]:
-            row = exploration.survey.clips.loc[clip]
-            rows.append({"row": row, "starts": number > 0 and clip == group[0]})
-        n_left -= len(group)
-        if n_left <= 0:
-            break
+    places = [(clip, clip == group[0]) for group in groups for clip in group][:_MOST_LISTED]
+    clips = exploration.survey.clips
     return {
         "kind": finding.kind,
         "title": finding.title,
         "meaning": finding.meaning,
-        "rows": [_show_row(**item) for item in rows],
-        "n_more": len(finding.clips) - len(rows),
+        "rows": [_show_row(clips.iloc[clip], starts) for clip, starts in places],
+        "n_more": len(finding.clips) - len(places),
         "in_groups": bool(finding.groups),
     }
 
@@ -239,8 +233,9 @@ def _describe_frontend(config: RunConfig) -> str:
     window = f"windows {f.windows}" if f.windows else f"window {f.win_length}"
     top = f.f_max or rate / 2
     return (
-        f"{rate:,} Hz mono, {f.transform} of {f.n_mels} bands from {f.f_min:g} to {top:g} Hz, n_fft "
-        f"{f.n_fft}, {window}, hop {f.hop_length} samples ({1000 * f.hop_length / rate:.1f} ms), "
+        f"{rate:,} Hz mono, {f.transform} of {f.n_mels} bands from {f.f_min:g} to {top:g} Hz, "
+        f"n_fft {f.n_fft}, {window}, "
+        f"hop {f.hop_length} samples ({1000 * f.hop_length / rate:.1f} ms), "
         f"floor {f.floor_db:g} dB"
     )
 

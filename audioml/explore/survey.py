@@ -28,6 +28,27 @@ from audioml.measurement import Measurement, measure
 from audioml.progress import track
 
 _DB_DIGITS: Final = 2
+_COLUMNS: Final = (
+    "path",
+    "label",
+    "source",
+    "fold",
+    "start_s",
+    "end_s",
+    "sample_rate",
+    "channels",
+    "length_s",
+    "peak_dbfs",
+    "rms_dbfs",
+    "dc",
+    "silence_share",
+    "n_full_scale",
+    "is_clipped",
+    "is_silent",
+    "digest",
+    "content",
+    "reason",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,27 +222,6 @@ def to_db(amplitude: float) -> float:
 
 def _make_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Make the table, whole numbers as such where a bad clip has none."""
-    columns = [
-        "path",
-        "label",
-        "source",
-        "fold",
-        "start_s",
-        "end_s",
-        "sample_rate",
-        "channels",
-        "length_s",
-        "peak_dbfs",
-        "rms_dbfs",
-        "dc",
-        "silence_share",
-        "n_full_scale",
-        "is_clipped",
-        "is_silent",
-        "digest",
-        "content",
-        "reason",
-    ]
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=list(_COLUMNS))
     integers = dict.fromkeys(("fold", "sample_rate", "channels", "n_full_scale"), "Int64")
     return table.astype(integers | {"is_clipped": "boolean", "is_silent": "boolean"})
