@@ -48,50 +48,56 @@ def load_configured(data: DataConfig) -> Manifest:
     return load_manifest(data, check_files=data.on_bad_file == "stop")
 
 
+def locate(data: DataConfig) -> Path:
+    """Say in which folder a data set is, or will be."""
+    if data.root:
+        return Path(data.root).expanduser()
+    if data.manifest:
+        return Path(data.manifest).expanduser().parent
+    return Path(
+        "data", f"synthetic-{data.seed}" if data.name == "synthetic" else _FOLDERS[data.name]
+    )
+
+
 def _synthetic(data: DataConfig, check_files: bool) -> Manifest:
-    root = _root(data) or Path("data", f"synthetic-{data.seed}")
+    root = locate(data)
     prepare_synthetic(root, seed=data.seed)
     manifest = read_esc50(root, name="synthetic", check_files=check_files)
     return replace(manifest, is_synthetic=True)
 
 
 def _esc50(data: DataConfig, check_files: bool) -> Manifest:
-    manifest = read_esc50(_ensure_esc50(_root(data), data.url), check_files=check_files)
+    manifest = read_esc50(_ensure_esc50(locate(data), data.url), check_files=check_files)
     return replace(manifest, known_crossing_sources=KNOWN_CROSSING_SOURCES)
 
 
 def _esc10(data: DataConfig, check_files: bool) -> Manifest:
-    folder = _ensure_esc50(_root(data), data.url)
+    folder = _ensure_esc50(locate(data), data.url)
     return read_esc50(folder, name="esc10", esc10=True, check_files=check_files)
 
 
 def _csv(data: DataConfig, check_files: bool) -> Manifest:
     file = Path(data.manifest or "").expanduser()
-    return read_csv(file, _root(data) or file.parent, check_files=check_files)
+    return read_csv(file, locate(data), check_files=check_files)
 
 
 def _folder(data: DataConfig, check_files: bool) -> Manifest:
-    return read_folder(_root(data) or Path(), data.source_pattern)
+    return read_folder(locate(data), data.source_pattern)
 
 
 def _icbhi(data: DataConfig, check_files: bool) -> Manifest:
-    return read_icbhi(_root(data) or Path("data", "ICBHI_final_database"))
+    return read_icbhi(locate(data))
 
 
 def _physionet2016(data: DataConfig, check_files: bool) -> Manifest:
-    return read_physionet2016(_root(data) or Path("data", "physionet2016"))
+    return read_physionet2016(locate(data))
 
 
-def _root(data: DataConfig) -> Path | None:
-    return Path(data.root).expanduser() if data.root else None
-
-
-def _ensure_esc50(root: Path | None, url: str) -> Path:
+def _ensure_esc50(root: Path, url: str) -> Path:
     """Download and unpack ESC-50 unless its folder is there; the archive is kept beside it.
 
     Another process that is at it is waited for, and what it made is used.
     """
-    root = root or Path("data", "ESC-50")
     if root.exists():
         return root
     archive = root.with_name(f"{root.name}.zip")
@@ -109,6 +115,12 @@ def _ensure_esc50(root: Path | None, url: str) -> Path:
     return root
 
 
+_FOLDERS: Final = {
+    "esc10": "ESC-50",
+    "esc50": "ESC-50",
+    "icbhi": "ICBHI_final_database",
+    "physionet2016": "physionet2016",
+}
 _BUILDERS: Final[dict[str, Callable[[DataConfig, bool], Manifest]]] = {
     "synthetic": _synthetic,
     "esc10": _esc10,
