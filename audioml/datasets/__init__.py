@@ -65,17 +65,6 @@ def load_configured(data: DataConfig) -> Manifest:
     return load_manifest(data, check_files=data.on_bad_file == "stop")
 
 
-def locate(data: DataConfig) -> Path:
-    """Say in which folder a data set is, or will be."""
-    if data.root:
-        return Path(data.root).expanduser()
-    if data.manifest:
-        return Path(data.manifest).expanduser().parent
-    return Path(
-        "data", f"synthetic-{data.seed}" if data.name == "synthetic" else _FOLDERS[data.name]
-    )
-
-
 def _synthetic(data: DataConfig, check_files: bool) -> Manifest:
     root = locate(data)
     prepare_synthetic(root, seed=data.seed)
@@ -132,12 +121,6 @@ def _ensure_esc50(root: Path, url: str) -> Path:
     return root
 
 
-_FOLDERS: Final = {
-    "esc10": "ESC-50",
-    "esc50": "ESC-50",
-    "icbhi": "ICBHI_final_database",
-    "physionet2016": "physionet2016",
-}
 _BUILDERS: Final[dict[str, Callable[[DataConfig, bool], Manifest]]] = {
     "synthetic": _synthetic,
     "esc10": _esc10,
