@@ -1,13 +1,13 @@
 """Everything a run is made of, built and checked before anything is trained."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from audioml.audit import AuditReport, audit_split
 from audioml.augment import Augment
@@ -16,6 +16,7 @@ from audioml.clips import (
     ClipFacts,
     ClipHeader,
     DecodedClips,
+    clip_reader,
     decode_all,
     measure_all,
     scan_headers,
@@ -37,6 +38,7 @@ from audioml.frontend.functional import read_waveforms
 from audioml.loader import Loader, training_statistics
 from audioml.models import Network, build_model, wants_weights
 from audioml.precision import is_mixed
+from audioml.similarity import NearDuplicate, find_near_duplicates
 from audioml.splits import Split, make_split
 from audioml.store import ClipStore, Place, WaveformStore, choose_place
 from audioml.streaming import StreamingStore
@@ -155,7 +157,14 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
     decode = measure_all if place == "stream" else decode_all
     clips = decode(*decoding, skip_bad=data.on_bad_file == "skip")
     split, bad_files = skip_bad_files(manifest, split, clips.bad, data.max_bad_share)
-    audit = audit_split(manifest, split, clips.digests)
+    read = clip_reader(manifest, headers, config.audio.sample_rate, clips, device)
+    audit = audit_split(
+        manifest,
+        split,
+        clips.digests,
+        near_duplicates=_find_near_duplicates(config, manifest, split, read),
+        warns_of=() if data.near_duplicates == "stop" else ("near-duplicate sound",),
+    )
     log.info("audit     %s", audit.text().replace("\n", "\n          "))
     audit.raise_on_leak()
     effects = _make_effects(config, place)
@@ -164,6 +173,18 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
     if effects is not None:
         _log_cost(effects, store, split)
     return _build(config, device, manifest, split, bad_files, audit, store, model)
+
+
+def _find_near_duplicates(
+    config: RunConfig, manifest: Manifest, split: Split, read: Callable[[int], Tensor]
+) -> list[NearDuplicate]:
+    """Find clips of the split that sound alike, if that is wanted."""
+    wanted = config.data.near_duplicates
+    if wanted == "off" or (wanted == "auto" and manifest.has_sources):
+        return []
+    clips = sorted(clip for part in split.parts.values() for clip in part.tolist())
+    audio = config.audio
+    return find_near_duplicates(clips, read, audio.sample_rate, n_threads=audio.decode_threads)
 
 
 def _check_finetuning(config: RunConfig) -> None:
