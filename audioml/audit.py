@@ -87,12 +87,14 @@ class AuditReport:
 
     @property
     def leaks(self) -> tuple[Overlap, ...]:
-        """The overlaps that are neither named exceptions nor mere warnings."""
-        return tuple(
-            overlap
-            for overlap in self.overlaps
-            if not (overlap.is_known or overlap.kind in self.warns_of)
-        )
+        """The overlaps that are neither named exceptions nor warnings."""
+        told = self.warnings
+        return tuple(o for o in self.overlaps if not o.is_known and o not in told)
+
+    @property
+    def warnings(self) -> tuple[Overlap, ...]:
+        """The overlaps that are only warned of."""
+        return tuple(overlap for overlap in self.overlaps if overlap.kind in self.warns_of)
 
     @property
     def is_clean(self) -> bool:

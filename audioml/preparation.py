@@ -165,7 +165,8 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
         near_duplicates=_find_near_duplicates(config, manifest, split, read),
         warns_of=() if data.near_duplicates == "stop" else ("near-duplicate sound",),
     )
-    log.info("audit     %s", audit.text().replace("\n", "\n          "))
+    level = logging.WARNING if audit.warnings else logging.INFO
+    log.log(level, "audit     %s", audit.text().replace("\n", "\n          "))
     audit.raise_on_leak()
     effects = _make_effects(config, place)
     store = _make_store(config, device, manifest, headers, clips, place, effects)
@@ -180,7 +181,7 @@ def _find_near_duplicates(
 ) -> list[NearDuplicate]:
     """Find clips of the split that sound alike, if that is wanted."""
     wanted = config.data.near_duplicates
-    if wanted == "off" or (wanted == "auto" and manifest.has_sources):
+    if wanted == "ignore" or (wanted == "auto" and manifest.has_sources):
         return []
     clips = sorted(clip for part in split.parts.values() for clip in part.tolist())
     audio = config.audio

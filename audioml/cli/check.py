@@ -32,7 +32,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     report = verify(
         manifest,
         n_threads=config.audio.decode_threads,
-        finds_near_duplicates=config.data.near_duplicates != "off",
+        finds_near_duplicates=config.data.near_duplicates != "ignore",
     )
     if arguments.json:
         print_json(report.content())
