@@ -185,7 +185,7 @@ def audit_split(
     search = _Search(
         parts={part: indices.tolist() for part, indices in split.parts.items()},
         names=[manifest.describe(index) for index in range(len(clips))],
-        folds=[clip.fold for clip in clips],
+        folds=[(clip.fold, clip.part) for clip in clips],  # whoever placed them there
         known_sources=manifest.known_crossing_sources,
     )
     ids = [

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from audioml import plots
+from audioml import challenges, plots
 from audioml.config import RunConfig, load_config, to_yaml
 from audioml.datasets import load_configured
 from audioml.errors import Interrupted
@@ -137,7 +137,7 @@ def _write_results(folder: Folder, folds: Sequence[int]) -> dict[str, Any]:
 def _summarise(parts: list[Results], pooled: Results, folds: Sequence[int]) -> dict[str, Any]:
     rows = [part.summary for part in parts]
     spread: dict[str, Any] = {}
-    for name in _SPREAD:
+    for name in (*_SPREAD, *(name for name in challenges.NAMES if name in rows[0])):
         values = [row[name] for row in rows]
         spread |= {name: float(np.mean(values)), f"{name}_sd": float(np.std(values, ddof=1))}
     return {

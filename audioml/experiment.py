@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-import audioml
 from audioml import plots
-from audioml.checkpoints import CheckpointError, save_weights
+from audioml.assembly import choose_device
+from audioml.challenges import challenge_figures
+from audioml.checkpoints import CheckpointError
 from audioml.config import RunConfig, flatten, load_config, to_yaml
 from audioml.determinism import repeatable_operations
 from audioml.errors import Interrupted
@@ -27,7 +28,8 @@ from audioml.evaluation import (
 )
 from audioml.loader import Batch
 from audioml.memory import describe_memory, explained_memory, is_out_of_memory
-from audioml.preparation import Experiment, choose_device, prepare
+from audioml.model_files import FILE_NAME, write_model
+from audioml.preparation import Experiment, prepare
 from audioml.runs import (
     RunError,
     RunFolder,
@@ -260,24 +262,30 @@ class _Run:
         weights = "best" if "best" in evaluations else "last"
         for name, evaluation in evaluations.items():
             log.info("%-9s %s weights: %s", self.part, name, describe_figures(evaluation.figures()))
+        challenge = self._challenge_figures(evaluations[weights])
+        if challenge:
+            figures = ", ".join(f"{name} {value:.1%}" for name, value in challenge.items())
+            log.info("challenge %s", figures.replace("_", " "))
         self._save_weights(weights)
-        summary = self._summarise(evaluations, weights)
+        summary = challenge | self._summarise(evaluations, weights)
         self._write_results(evaluations[weights], summary)
         log.info("finished  %s", self.folder.path)
         return {"folder": str(self.folder.path), **summary}
 
+    def _challenge_figures(self, evaluation: Evaluation) -> dict[str, float]:
+        return challenge_figures(self.x.manifest, evaluation.clip_index, evaluation.probability)
+
     def _save_weights(self, weights: str) -> None:
         """Write the weights that were evaluated in a format that can hold nothing else."""
         x = self.x
-        save_weights(
-            self.folder.path / "model.safetensors",
-            self.trainer.averaged_model.state_dict(),
-            {
-                "version": audioml.__version__,
-                "labels": list(x.manifest.labels),
-                "config": to_yaml(x.config),
-                "weights": weights,
-            },
+        write_model(
+            self.folder.path / FILE_NAME,
+            config=x.config,
+            labels=x.manifest.labels,
+            weights=self.trainer.averaged_model.state_dict(),
+            statistics=x.frontend.state_dict(),
+            train_sources=self._split_facts["train_sources"],
+            chosen=weights,
         )
 
     def _summarise(self, evaluations: dict[str, Evaluation], weights: str) -> dict[str, Any]:

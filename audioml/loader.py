@@ -132,6 +132,11 @@ class Loader:
         """Length of a clip as models get it [s]."""
         return self.store.n_time / self.frontend.sample_rate
 
+    def class_weights(self) -> Tensor:
+        """Weigh a class the less, the more of the clips it has: [class], mean 1 over the clips."""
+        n_clips = self._one_hot[self._targets[self.clip_index.to(self.device)]].sum(dim=0)
+        return len(self.clip_index) / (len(n_clips) * n_clips)
+
     def __len__(self) -> int:
         """Batches an epoch; a single clip left over joins the last one, for batch norm's sake."""
         n_full, n_left = divmod(len(self.clip_index), self.batch_size)

@@ -117,6 +117,8 @@ class Trainer:
         # Fused, because such an optimizer can be told on the device to leave a step out.
         self.optimizer = torch.optim.AdamW(groups, lr=optim.lr, fused=True)
         self.guard = StepGuard(model, self.optimizer, clip_names, policy=train.on_bad_step)
+        is_balanced = train.class_weights == "balanced"
+        self._class_weights = loader.class_weights() if is_balanced else None
         self.progress = Progress()
         self._stop_requested = False
 
@@ -245,7 +247,10 @@ class Trainer:
         with self.autocast():
             logits = self._forward(batch.input)
         loss = F.cross_entropy(
-            logits.float(), batch.target, label_smoothing=self.optim.label_smoothing
+            logits.float(),
+            batch.target,
+            weight=self._class_weights,
+            label_smoothing=self.optim.label_smoothing,
         )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

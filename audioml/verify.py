@@ -114,7 +114,7 @@ def verify(manifest: Manifest, *, n_threads: int = 0, finds_near_duplicates: boo
         files, and counts that differ from the official ones.
     """
     missing = [i for i, clip in enumerate(manifest.clips) if not clip.path.is_file()]
-    unlisted = [] if manifest.is_own else [f.name for f in find_unlisted_files(manifest.root)]
+    unlisted = find_unlisted_files(manifest.root) if manifest.in_esc50_layout else []
     measured, unreadable = _measure_all(manifest, set(missing), n_threads)
     readable = list(measured.values())
     silent = [manifest.describe(i) for i, found in measured.items() if found.is_silent]
@@ -138,7 +138,7 @@ def verify(manifest: Manifest, *, n_threads: int = 0, finds_near_duplicates: boo
     defects = (
         *_check_official(manifest, counts),
         *_summarise("missing", [manifest.describe(i) for i in missing]),
-        *_summarise("without a row in the metadata", unlisted),
+        *_summarise("without a row in the metadata", [file.name for file in unlisted]),
         *unreadable,
         *_summarise("nothing but zeros", silent),
         *duplicates,

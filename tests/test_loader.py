@@ -286,3 +286,9 @@ def test_reserved_memory_is_flat_over_epochs():
     for epoch in range(3, 20):
         read_epoch(loader, epoch)
     assert torch.cuda.memory_reserved() == before
+
+
+def test_class_weights_make_classes_count_alike():
+    weights = make_loader(clips=torch.arange(1, 18)).class_weights()  # 4, 5, 4 and 4 of a class
+    counts = torch.tensor([4.0, 5.0, 4.0, 4.0])
+    torch.testing.assert_close(weights * counts, torch.full((4,), 17 / 4))

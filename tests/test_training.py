@@ -390,3 +390,15 @@ def test_label_smoothing_equals_torchs():
     assert total == pytest.approx(4 * expected.item(), rel=1e-6)
     assert n_right in range(5)
     assert n_clips == 4
+
+
+def test_class_weights_weigh_each_clips_loss():
+    trainer = make_trainer(label_smoothing=0.0)
+    trainer._class_weights = weights = torch.linspace(0.5, 1.5, N_CLASSES)
+    batch = next(Toy().epoch(0))
+    trainer.model.eval()
+    own = nn.functional.cross_entropy(
+        trainer.model(batch.input), batch.target.argmax(1), reduction="none"
+    )
+    expected = (own * weights[batch.target.argmax(1)]).sum().item()
+    assert trainer._train_step(batch)[0].item() == pytest.approx(expected, rel=1e-6)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import audioml
-from audioml.cli import check, compare, init, train
+from audioml.cli import check, compare, demo, init, predict, train
 from audioml.cli.completion import SHELLS, PrintCompletion
 from audioml.cli.verbs import EXIT_CODES, EXIT_PIPE, EXIT_STOPPED, EXIT_USAGE, Parser
 from audioml.errors import Interrupted, UserError
@@ -22,6 +22,9 @@ _ADD_VERBS = (
     train.add_sweep,
     # judge it
     compare.add_compare,
+    # use it
+    predict.add_predict,
+    demo.add_demo,
     # look at data
     init.add_init,
     check.add_verify,
@@ -33,6 +36,7 @@ examples:
   audioml train configs/esc10_cnn.yaml data.root=FOLDER
   audioml crossval configs/esc50_cnn.yaml run.dir=runs/cnn
   audioml compare runs/cnn runs/attention
+  audioml predict runs/cnn/fold-1 dog.wav
   eval "$(audioml --print-completion bash)"
 
 {EXIT_CODES}

@@ -14,7 +14,9 @@ from audioml.config.checks import ConfigError, check
 class DataConfig:
     """Which data set."""
 
-    name: Literal["synthetic", "esc10", "esc50", "csv", "folder"] = "synthetic"
+    name: Literal["synthetic", "esc10", "esc50", "csv", "folder", "icbhi", "physionet2016"] = (
+        "synthetic"
+    )
     root: str | None = None
     manifest: str | None = None
     source_pattern: str | None = None
@@ -259,6 +261,7 @@ class TrainConfig:
     channels_last: bool = True
     compile: bool = False
     patience: int = 0
+    class_weights: Literal["equal", "balanced"] = "equal"
     on_bad_step: Literal["stop", "skip"] = "stop"
     auto_batch: bool = False
     deterministic: bool = False

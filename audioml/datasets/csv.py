@@ -61,7 +61,7 @@ def read_csv(file: Path, root: Path, *, check_files: bool = True) -> Manifest:
         root=root,
         labels=labels,
         clips=clips,
-        is_own=True,
+        in_esc50_layout=False,
         has_sources="source" in frame,
     )
 

@@ -57,7 +57,7 @@ def read_folder(root: Path, source_pattern: str | None = None) -> Manifest:
         root=root,
         labels=labels,
         clips=tuple(clips),
-        is_own=True,
+        in_esc50_layout=False,
         has_sources=source_pattern is not None,
     )
 

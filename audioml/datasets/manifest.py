@@ -30,6 +30,7 @@ class Clip:
         start_s: First second of the clip in the file.
         end_s: End of the clip in the file [s], None for the end of the file.
         part: The part of the data set's own split, or None where it has none.
+        is_good: Whether its quality is good; None where nobody says.
         row: Its row in the data set's metadata, from 1, the header not counted.
     """
 
@@ -41,6 +42,7 @@ class Clip:
     start_s: float = 0.0
     end_s: float | None = None
     part: Part | None = None
+    is_good: bool | None = None
     row: int = 0
 
 
@@ -54,7 +56,7 @@ class Manifest:
         labels: Class names in order of ``target``.
         clips: The clips.
         is_synthetic: Whether the sounds were generated rather than recorded.
-        is_own: Whether it is a list or folder of somebody's own, and not in ESC-50's layout.
+        in_esc50_layout: Whether its metadata list all of its sound files, as ESC-50's do.
         has_sources: Whether it says which recording a clip is from; if not, each file is taken for
             a recording of its own.
         known_crossing_sources: Sources the official folds are known to place on both sides.
@@ -65,7 +67,7 @@ class Manifest:
     labels: tuple[str, ...]
     clips: tuple[Clip, ...]
     is_synthetic: bool = False
-    is_own: bool = False
+    in_esc50_layout: bool = True
     has_sources: bool = True
     known_crossing_sources: frozenset[str] = field(default_factory=frozenset)
 
