@@ -37,6 +37,7 @@ from audioml.frontend.functional import read_waveforms
 from audioml.loader import Loader, training_statistics
 from audioml.models import Network, build_model, wants_weights
 from audioml.precision import is_mixed
+from audioml.ranks import ALONE, Ranks
 from audioml.splits import Split, make_split
 from audioml.store import ClipStore, Place, WaveformStore, choose_place
 from audioml.streaming import StreamingStore
@@ -86,14 +87,25 @@ class _WithFrontend(nn.Sequential, Network):
         return [self[1], *cast(Network, self[3]).stages()]
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     """Turn ``train.device`` into a device; "auto" is CUDA where there is any.
+
+    Args:
+        name: The setting.
+        ranks: Which of the processes this is; of several each takes a GPU of its own.
 
     Raises:
         ConfigError: If there is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if ranks.are_several and name.startswith("cuda"):
+        if name != "cuda":
+            raise ConfigError(
+                f"train.device={name}: each of several ranks takes a GPU of its own; set "
+                "train.device=cuda"
+            )
+        name = f"cuda:{ranks.local_rank}"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -106,11 +118,20 @@ def choose_device(name: str) -> torch.device:
             f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}; set train.device=auto"
         )
     if device.type == "cuda" and (device.index or 0) >= n_gpus:
-        raise ConfigError(f"train.device={name}: {n_gpus} CUDA devices here; set train.device=auto")
+        raise ConfigError(
+            f"train.device={name}: {n_gpus} CUDA devices here; set train.device=auto"
+            + (", and start no more ranks than there are GPUs" if ranks.are_several else "")
+        )
     return device
 
 
-def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -> Experiment:
+def prepare(
+    config: RunConfig,
+    device: torch.device,
+    *,
+    resumes: bool = False,
+    ranks: Ranks = ALONE,
+) -> Experiment:
     """Build and check everything a run needs: manifest, split, audit, model, clips, loaders.
 
     Args:
@@ -118,6 +139,7 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
         device: Where it runs.
         resumes: Whether a checkpoint brings the model's weights; trained ones are then neither read
             nor downloaded.
+        ranks: Which of the processes is served that share the batches; each does this alone.
     """
     data = config.data
     manifest = load_configured(data)
@@ -163,7 +185,7 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
     log.info("store     %s", store.describe())
     if effects is not None:
         _log_cost(effects, store, split)
-    return _build(config, device, manifest, split, bad_files, audit, store, model)
+    return _build(config, device, manifest, split, bad_files, audit, store, model, ranks)
 
 
 def _check_finetuning(config: RunConfig) -> None:
@@ -240,6 +262,7 @@ def _build(
     audit: AuditReport,
     store: ClipStore,
     model: Network,
+    ranks: Ranks,
 ) -> Experiment:
     """Build front end and loaders over a checked split."""
     sample_rate = config.audio.sample_rate
@@ -260,7 +283,7 @@ def _build(
         store=store,
         frontend=frontend,
         model=model,
-        loaders=_make_loaders(config, manifest, split, store, frontend, augment),
+        loaders=_make_loaders(config, manifest, split, store, frontend, augment, ranks),
     )
 
 
@@ -312,6 +335,7 @@ def _make_loaders(
     store: ClipStore,
     frontend: BandLevels,
     augment: Augment,
+    ranks: Ranks,
 ) -> dict[str, Loader]:
     """Make a loader a part, and give the front end the statistics of the training clips."""
     common: dict[str, Any] = {
@@ -329,6 +353,7 @@ def _make_loaders(
     frontend.dtype = getattr(torch, config.frontend.dtype)
     # A front end that is trained is part of the model, and batches hold waveforms.
     common["render"] = read_waveforms if frontend.trainable else frontend.render
+    common["ranks"] = ranks
     n_crops = config.audio.eval_crops
     loaders = {
         name: Loader(clip_index=clips, batch_size=eval_batch_size, n_crops=n_crops, **common)

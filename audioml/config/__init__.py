@@ -12,7 +12,7 @@ from audioml.config.augment import (
     StretchConfig,
 )
 from audioml.config.checks import ConfigError
-from audioml.config.loading import flatten, load_config, to_yaml
+from audioml.config.loading import flatten, from_yaml, load_config, to_yaml
 from audioml.config.sections import (
     AstConfig,
     AudioConfig,
@@ -50,6 +50,7 @@ __all__ = [
     "StretchConfig",
     "TrainConfig",
     "flatten",
+    "from_yaml",
     "load_config",
     "to_yaml",
 ]

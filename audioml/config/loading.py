@@ -47,6 +47,12 @@ def to_yaml(config: RunConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
+def from_yaml(text: str) -> RunConfig:
+    """Read what ``to_yaml`` wrote."""
+    node = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(text))
+    return cast(RunConfig, OmegaConf.to_object(node))
+
+
 def flatten(config: object, prefix: str = "") -> dict[str, Any]:
     """List a configuration's values by their dotted keys, ``{"optim.lr": 0.001, ...}``."""
     flat: dict[str, Any] = {}
