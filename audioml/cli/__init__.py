@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import audioml
-from audioml.cli import check, compare, explore, init, predict, train
+from audioml.cli import check, compare, demo, explore, init, predict, train
 from audioml.cli.completion import SHELLS, PrintCompletion
 from audioml.cli.verbs import EXIT_CODES, EXIT_PIPE, EXIT_STOPPED, EXIT_USAGE, Parser
 from audioml.errors import Interrupted, UserError
@@ -24,6 +24,7 @@ _ADD_VERBS = (
     compare.add_compare,
     # use it
     predict.add_predict,
+    demo.add_demo,
     # look at data
     init.add_init,
     explore.add_explore,
