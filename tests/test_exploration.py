@@ -167,15 +167,6 @@ def test_a_folder_that_holds_anything_is_not_written_to(folder, tmp_path, capsys
     assert "already there; choose another --out" in capsys.readouterr().err
 
 
-def test_a_missing_package_is_one_line_before_any_work(folder, monkeypatch, capsys):
-    monkeypatch.setattr("audioml.pages.rendering._NEEDED", ("jinja2", "no_such_package"))
-    assert main(["explore", str(folder)]) == 2
-    error = capsys.readouterr().err
-    assert error == (
-        "error: a page needs no_such_package: python -m pip install 'audioml[pages]'\n"
-    )
-
-
 def test_the_default_folder_is_named_after_time_and_data(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["explore", str(folder / "loose.wav"), *SMALL, "--examples=0"]) == 0

@@ -13,7 +13,6 @@ from audioml.explore.exploration import Exploration, look
 from audioml.explore.inputs import read_input
 from audioml.explore.page import render_page
 from audioml.explore.survey import readable
-from audioml.pages import check_installed
 from audioml.progress import track
 from audioml.runs import Folder, RunError
 
@@ -36,10 +35,8 @@ def explore(
     Raises:
         ConfigError: If settings are wrong.
         DataError: If there are no sounds, or the one file can't be read.
-        PageError: If something that pages are made with is not installed.
         RunError: If ``out`` is there already and holds anything.
     """
-    check_installed()
     if n_examples < 0:
         raise ConfigError(f"--examples must be 0 or more, got {n_examples}")
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
