@@ -1,12 +1,13 @@
 """Everything a run is made of, built and checked before anything is trained."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from audioml.assembly import WithFrontend, build_frontend
 from audioml.audit import AuditReport, audit_split
@@ -16,6 +17,7 @@ from audioml.clips import (
     ClipFacts,
     ClipHeader,
     DecodedClips,
+    clip_reader,
     decode_all,
     measure_all,
     scan_headers,
@@ -28,6 +30,7 @@ from audioml.frontend import BandLevels, choose_kind
 from audioml.frontend.functional import read_waveforms
 from audioml.loader import Loader, training_statistics
 from audioml.models import Network, build_model, wants_weights
+from audioml.similarity import NearDuplicate, find_near_duplicates
 from audioml.splits import Split, make_split
 from audioml.store import ClipStore, Place, WaveformStore, choose_place
 from audioml.streaming import StreamingStore
@@ -111,8 +114,16 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
     decode = measure_all if place == "stream" else decode_all
     clips = decode(*decoding, skip_bad=data.on_bad_file == "skip")
     split, bad_files = skip_bad_files(manifest, split, clips.bad, data.max_bad_share)
-    audit = audit_split(manifest, split, clips.digests)
-    log.info("audit     %s", audit.text().replace("\n", "\n          "))
+    read = clip_reader(manifest, headers, config.audio.sample_rate, clips, device)
+    audit = audit_split(
+        manifest,
+        split,
+        clips.digests,
+        near_duplicates=_find_near_duplicates(config, manifest, split, read),
+        warns_of=() if data.near_duplicates == "stop" else ("near-duplicate sound",),
+    )
+    level = logging.WARNING if audit.warnings else logging.INFO
+    log.log(level, "audit     %s", audit.text().replace("\n", "\n          "))
     audit.raise_on_leak()
     effects = _make_effects(config, place)
     store = _make_store(config, device, manifest, headers, clips, place, effects)
@@ -120,6 +131,18 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
     if effects is not None:
         _log_cost(effects, store, split)
     return _build(config, device, manifest, split, bad_files, audit, store, model)
+
+
+def _find_near_duplicates(
+    config: RunConfig, manifest: Manifest, split: Split, read: Callable[[int], Tensor]
+) -> list[NearDuplicate]:
+    """Find clips of the split that sound alike, if that is wanted."""
+    wanted = config.data.near_duplicates
+    if wanted == "ignore" or (wanted == "auto" and manifest.has_sources):
+        return []
+    clips = sorted(clip for part in split.parts.values() for clip in part.tolist())
+    audio = config.audio
+    return find_near_duplicates(clips, read, audio.sample_rate, n_threads=audio.decode_threads)
 
 
 def _check_finetuning(config: RunConfig) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import audioml
-from audioml.cli import check, compare, demo, init, predict, train
+from audioml.cli import check, compare, demo, explore, export, init, predict, report, train
 from audioml.cli.completion import SHELLS, PrintCompletion
 from audioml.cli.verbs import EXIT_CODES, EXIT_PIPE, EXIT_STOPPED, EXIT_USAGE, Parser
 from audioml.errors import Interrupted, UserError
@@ -22,21 +22,26 @@ _ADD_VERBS = (
     train.add_sweep,
     # judge it
     compare.add_compare,
+    report.add_report,
     # use it
     predict.add_predict,
     demo.add_demo,
+    export.add_export,
     # look at data
     init.add_init,
+    explore.add_explore,
     check.add_verify,
     check.add_audit,
 )
 _EPILOG = f"""\
 examples:
+  audioml explore FOLDER
   audioml init FOLDER
   audioml train configs/esc10_cnn.yaml data.root=FOLDER
   audioml crossval configs/esc50_cnn.yaml run.dir=runs/cnn
   audioml compare runs/cnn runs/attention
   audioml predict runs/cnn/fold-1 dog.wav
+  audioml export runs/cnn/fold-1 --format onnx
   eval "$(audioml --print-completion bash)"
 
 {EXIT_CODES}
