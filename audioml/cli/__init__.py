@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    ranks, console = ALONE, Console(sys.stderr if getattr(arguments, "json", False) else sys.stdout)
+    has_data = any(getattr(arguments, name, False) for name in ("json", "logs_to_stderr"))
+    ranks, console = ALONE, Console(sys.stderr if has_data else sys.stdout)
     log.setLevel(logging.INFO)
     log.addHandler(console)
     try:
