@@ -64,7 +64,7 @@ def joined(ranks: Ranks) -> Iterator[None]:
 
 
 def _connect(ranks: Ranks) -> None:
-    store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))  # type: ignore[no-untyped-call]
+    store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))  # type: ignore[attr-defined]
     # torchrun may keep its store through a restart, with the addresses of processes that are gone.
     store = dist.PrefixStore(f"restart {ranks.restart}", store)  # type: ignore[attr-defined]
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
