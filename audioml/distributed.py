@@ -45,9 +45,7 @@ def joined(ranks: Ranks) -> Iterator[None]:
         yield
         return
     try:
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT
-        )
+        _connect(ranks)
         yield
     except (SharedError, Interrupted):
         dist.destroy_process_group()
@@ -63,6 +61,16 @@ def joined(ranks: Ranks) -> Iterator[None]:
             f"for {TIMEOUT.seconds // 60} minutes; what torchrun says names the one that failed"
         ) from error
     dist.destroy_process_group()
+
+
+def _connect(ranks: Ranks) -> None:
+    store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))  # type: ignore[attr-defined]
+    # torchrun may keep its store through a restart, with the addresses of processes that are gone.
+    store = dist.PrefixStore(f"restart {ranks.restart}", store)  # type: ignore[attr-defined]
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(
+        backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=TIMEOUT
+    )
 
 
 @contextmanager

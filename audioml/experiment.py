@@ -293,17 +293,15 @@ class _Run:
 
     def _write(self, evaluations: dict[str, Evaluation], weights: str) -> dict[str, Any]:
         """Write weights, figures and plots; returns what stands in ``summary.json``."""
-        challenge = self._challenge_figures(evaluations[weights])
+        chosen = evaluations[weights]
+        challenge = challenge_figures(self.x.manifest, chosen.clip_index, chosen.probability)
         if challenge:
             figures = ", ".join(f"{name} {value:.1%}" for name, value in challenge.items())
             log.info("challenge %s", figures.replace("_", " "))
         self._save_weights(weights)
         summary = challenge | self._summarise(evaluations, weights)
-        self._write_results(evaluations[weights], summary)
+        self._write_results(chosen, summary)
         return summary
-
-    def _challenge_figures(self, evaluation: Evaluation) -> dict[str, float]:
-        return challenge_figures(self.x.manifest, evaluation.clip_index, evaluation.probability)
 
     def _save_weights(self, weights: str) -> None:
         """Write the weights that were evaluated in a format that can hold nothing else."""
@@ -320,6 +318,7 @@ class _Run:
 
     def _summarise(self, evaluations: dict[str, Evaluation], weights: str) -> dict[str, Any]:
         x, p = self.x, self.trainer.progress
+        n_trained = p.epoch * len(x.split.train)
         return {
             **evaluations[weights].figures(),
             "evaluated_on": self.part,
@@ -341,11 +340,8 @@ class _Run:
             "epochs": p.epoch,
             "best_epoch": p.best_epoch or None,
             "n_bad_steps": p.n_bad_steps,
-            "clips_per_s": p.epoch * len(x.split.train) / p.train_s,
-            "times_real_time": p.epoch
-            * len(x.split.train)
-            * self.trainer.loader.clip_s
-            / p.train_s,
+            "clips_per_s": n_trained / p.train_s,
+            "times_real_time": n_trained * self.trainer.loader.clip_s / p.train_s,
             "data_wait": p.wait_s / p.train_s,
             "train_time_s": p.train_s,
             "latency_ms": 1000 * self._latency_s(),

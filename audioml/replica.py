@@ -31,6 +31,8 @@ class Replica:
         self._run: Callable[[Tensor], Any] = model
         if not ranks.are_several and is_compiled:
             self._run = torch.compile(model)
+        if ranks.are_several:  # said of every gradient of one channel, and harmless
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")
 
     def follow(self) -> None:
         """Take note of what learns, before the first step and wherever that may have changed."""

@@ -3,20 +3,17 @@
 import copy
 import logging
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from types import FrameType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from audioml.averaging import WeightAverage
 from audioml.config import FinetuneConfig, OptimConfig, OutputConfig, TrainConfig
 from audioml.distributed import any_rank, sum_ranks, take_from_main, together
 from audioml.errors import Interrupted
@@ -30,6 +27,7 @@ from audioml.ranks import ALONE, Ranks
 from audioml.replica import Replica
 from audioml.rng import Stream, random_words
 from audioml.schedule import averaging_decay, lr_factor
+from audioml.signals import StopRequest
 from audioml.step_guard import StepGuard, TrainingError
 
 log = logging.getLogger("audioml")
@@ -117,8 +115,7 @@ class Trainer:
         if train.sync_batch_norm and ranks.are_several:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = model.to(memory_format=memory_format)
-        self.ema = AveragedModel(model, use_buffers=True) if optim.ema_decay else None
-        self._averages = [] if self.ema is None else _pair_tensors(self.ema.module, self.model)
+        self.ema = WeightAverage(model) if optim.ema_decay else None
         self._replica = Replica(self.model, ranks, is_compiled=train.compile)
         groups = parameter_groups(
             model, weight_decay=optim.weight_decay, lr_decay=self.finetune.lr_decay
@@ -131,12 +128,12 @@ class Trainer:
         is_balanced = train.class_weights == "balanced"
         self._class_weights = loader.class_weights() if is_balanced else None
         self.progress = Progress()
-        self._stop_requested = False
+        self._stop = StopRequest()
 
     @property
     def averaged_model(self) -> nn.Module:
         """The model to evaluate and keep: the moving average if there is one."""
-        return self.model if self.ema is None else self.ema.module
+        return self.model if self.ema is None else self.ema.state.module
 
     def autocast(self) -> torch.autocast:
         """Make the context in which the model runs in its precision."""
@@ -162,12 +159,12 @@ class Trainer:
             n_done=self.progress.epoch * n_clips + self.progress.step * self.loader.batch_size,
             unit="clip",
         )
-        with bar, self._stop_on_signal():
+        with bar, self._stop.awaited():
             while self.progress.epoch < self.train.epochs and not self._is_patience_spent():
                 bar.set_description(f"epoch {self.progress.epoch + 1}/{self.train.epochs}")
                 self._train_epoch(bar)
                 self._finish_epoch()
-                if any(any_rank(self.ranks, self._stop_requested)):
+                if any(any_rank(self.ranks, self._stop.is_made)):
                     raise Interrupted(f"stopped after epoch {self.progress.epoch}")
 
     def _train_epoch(self, bar: "tqdm[Any]") -> None:
@@ -216,7 +213,7 @@ class Trainer:
         """
         is_show_due = shown_s > _SHOWN_EVERY_S and self.ranks.is_main
         is_save_due = self._is_save_due(saved_s) and self.ranks.is_main
-        return any_rank(self.ranks, is_show_due, is_save_due, self._stop_requested)
+        return any_rank(self.ranks, is_show_due, is_save_due, self._stop.is_made)
 
     def _is_save_due(self, since_s: float) -> bool:
         every_steps, every_min = self.output.save_every_steps, self.output.save_every_min
@@ -281,7 +278,7 @@ class Trainer:
         self.optimizer.step()
         self.guard.restore(is_bad)
         if self.ema is not None:
-            self._average(self.ema, averaging_decay(step, self.optim.ema_decay))
+            self.ema.update(averaging_decay(step, self.optim.ema_decay))
         return sums.masked_fill_(is_bad, 0.0)
 
     def _learn(self, batch: Batch) -> Tensor:
@@ -314,16 +311,6 @@ class Trainer:
             weight=self._class_weights,
             label_smoothing=self.optim.label_smoothing,
         )
-
-    def _average(self, ema: AveragedModel, decay: float) -> None:
-        """Do what ``ema.update_parameters`` does, but never wait for the device."""
-        decay = decay if ema.n_averaged else 0.0  # it is on the CPU
-        (averages, values), (counters, counts) = self._averages
-        with torch.no_grad():
-            torch._foreach_lerp_(averages, values, 1.0 - decay)
-            if counters:
-                torch._foreach_copy_(counters, counts)
-        ema.n_averaged += 1
 
     def _lr(self, step: int) -> float:
         n_steps = self.train.epochs * len(self.loader)
@@ -370,7 +357,7 @@ class Trainer:
         """Collect what a resume needs, in types that ``weights_only`` loading accepts."""
         return {
             "model": self.model.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
+            "ema": None if self.ema is None else self.ema.state.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": copy.deepcopy(asdict(self.progress)),
         }
@@ -379,7 +366,7 @@ class Trainer:
         """Take up the weights, averaged ones included, of a state that ``state`` returned."""
         self.model.load_state_dict(state["model"])
         if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
+            self.ema.state.load_state_dict(state["ema"])
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up a whole state that ``state`` returned, to go on training."""
@@ -387,33 +374,6 @@ class Trainer:
         self.load_weights(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
-
-    @contextmanager
-    def _stop_on_signal(self) -> Iterator[None]:
-        """Let the running step finish on SIGINT or SIGTERM; a second one has its usual effect."""
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.getsignal(number) for number in signals}
-
-        def request_stop(number: int, frame: FrameType | None) -> None:
-            self._stop_requested = True
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-        for number in signals:
-            signal.signal(number, request_stop)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _pair_tensors(average: nn.Module, model: nn.Module) -> list[tuple[list[Tensor], list[Tensor]]]:
-    """List the tensors of two equal modules side by side: those of numbers, those of counts."""
-    ours, theirs = ([*m.parameters(), *m.buffers()] for m in (average, model))
-    pairs = list(zip(ours, theirs, strict=True))
-    kinds = ([p for p in pairs if p[0].is_floating_point() is floats] for floats in (True, False))
-    return [([a for a, _ in kind], [b for _, b in kind]) for kind in kinds]
 
 
 def describe_epoch(row: dict[str, float], n_epochs: int, is_best: bool) -> str:

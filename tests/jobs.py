@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from tiny import SETTINGS
@@ -63,10 +62,9 @@ def train_rank(rank, place, settings):
 
     own = settings[rank] if isinstance(settings[0], list) else settings
     os.chdir(place)
-    with open(f"out-{rank}", "w") as out, open(f"error-{rank}", "w") as error:
-        with redirect_stdout(out), redirect_stderr(error):
-            code = main(["train", *own])
-    sys.exit(code)
+    with Path(f"out-{rank}").open("w") as out, Path(f"error-{rank}").open("w") as error:
+        sys.stdout, sys.stderr = out, error
+        sys.exit(main(["train", *own]))
 
 
 def train(place, n_ranks, settings):

@@ -6,6 +6,7 @@ from jobs import run_ranks
 
 from audioml import distributed
 from audioml.agreement import check_settings
+from audioml.assembly import choose_device
 from audioml.config import load_config
 from audioml.distributed import (
     LostRankError,
@@ -19,7 +20,6 @@ from audioml.distributed import (
     together,
 )
 from audioml.errors import UserError
-from audioml.preparation import choose_device
 from audioml.ranks import ALONE, RankError, Ranks, read_ranks
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a"}
@@ -88,9 +88,9 @@ def test_ranks_tell_each_other_tensors_and_plain_data():
 def end_together(rank):
     ranks = read_ranks()
     with joined(ranks):
-        with pytest.raises(SharedError, match=r"\Arank 0: no such; ranks 1, 2: no file\Z"):
-            with together(ranks):
-                raise OSError("no file") if rank else UserError("no such")
+        words = r"\Arank 0: no such; ranks 1, 2: no file\Z"
+        with pytest.raises(SharedError, match=words), together(ranks):
+            raise OSError("no file") if rank else UserError("no such")
         with pytest.raises(SharedError, match=r"\Athe same\Z"), together(ranks):
             raise UserError("the same")
         with pytest.raises(SharedError, match=r"\Arank 0: mine\Z"):
@@ -109,12 +109,12 @@ def test_what_one_rank_meets_ends_all_with_its_words():
 
 def lose(rank):
     ranks = read_ranks()
-    with pytest.raises(LostRankError, match=f"rank {rank}: the connection to another rank is lost"):
-        with joined(ranks):
-            gather(ranks, rank)
-            if rank == 1:
-                os._exit(7)
-            gather(ranks, rank)
+    words = f"rank {rank}: the connection to another rank is lost"
+    with pytest.raises(LostRankError, match=words), joined(ranks):  # noqa: PT012
+        gather(ranks, rank)
+        if rank == 1:
+            os._exit(7)
+        gather(ranks, rank)
 
 
 def test_a_rank_that_is_gone_is_noticed_at_once():
@@ -124,7 +124,7 @@ def test_a_rank_that_is_gone_is_noticed_at_once():
 def hang(rank):
     ranks = read_ranks()
     distributed.TIMEOUT = distributed.timedelta(seconds=2)
-    with pytest.raises(LostRankError), joined(ranks):
+    with pytest.raises(LostRankError), joined(ranks):  # noqa: PT012
         gather(ranks, rank)
         if rank == 1:
             distributed.dist.distributed_c10d._get_default_store().wait(["never"], TEN_S)
@@ -145,7 +145,7 @@ def test_each_rank_takes_a_gpu_of_its_own(monkeypatch):
     assert choose_device("auto", second) == choose_device("cuda", second) == torch.device("cuda:1")
     assert choose_device("cpu", second) == torch.device("cpu")
     assert choose_device("auto") == torch.device("cuda")
-    with pytest.raises(UserError, match="train.device=cuda:1: each of several ranks takes a GPU"):
+    with pytest.raises(UserError, match=r"train\.device=cuda:1: each of several ranks takes a GPU"):
         choose_device("cuda:1", second)
     with pytest.raises(UserError, match="start no more ranks than there are GPUs"):
         choose_device("auto", Ranks(rank=2, size=4, local_rank=2))
