@@ -263,32 +263,43 @@ def test_as_a_split_file(tmp_path, marker, refusal):
         assert "evil.csv: not readable as CSV" in said
 
 
+USES = {
+    "predict": ("sound.wav",),
+    "export": ("--format", "torch", "--out", "model.pt2"),
+    "demo": ("--no-browser",),
+}
+
+
+@pytest.mark.parametrize("verb", USES)
 @pytest.mark.parametrize("way", [*WAYS, as_checkpoint])
 @pytest.mark.parametrize("name", ["evil.pt", "evil.safetensors"])
-def test_as_a_model(finished, tmp_path, marker, refusal, way, name):
+def test_as_a_model(tmp_path, marker, refusal, verb, way, name):
     way({"model": Payload(marker)}, tmp_path / name)
-    sound = next((REPOSITORY / "tests").glob("*.py"))  # it is not looked at
-    assert f"{tmp_path / name}: " in refusal("predict", tmp_path / name, sound)
+    assert f"{tmp_path / name}: " in refusal(verb, tmp_path / name, *USES[verb])
 
 
+@pytest.mark.parametrize("verb", USES)
 @pytest.mark.parametrize("key", ["config", "labels", "frontend", "ema", "train_sources"])
-def test_within_the_checkpoint_that_is_a_model(finished, tmp_path, marker, refusal, key):
+def test_within_the_checkpoint_that_is_a_model(finished, tmp_path, marker, refusal, verb, key):
     state = load_checkpoint(finished / "checkpoints" / "last.pt")
     as_zip({**state, key: Payload(marker)}, tmp_path / "evil.pt")
-    said = refusal("predict", tmp_path / "evil.pt", tmp_path)
+    said = refusal(verb, tmp_path / "evil.pt", *USES[verb])
     assert "more than tensors, which is never run" in said
 
 
-def test_as_the_model_of_a_run(finished, tmp_path, marker, refusal):
+@pytest.mark.parametrize("verb", USES)
+def test_as_the_model_of_a_run(finished, tmp_path, marker, refusal, verb):
     folder = shutil.copytree(finished, tmp_path / "run")
     as_pickle(Payload(marker), folder / FILE_NAME)
-    assert f"{folder / FILE_NAME}: damaged" in refusal("predict", folder, tmp_path)
+    assert f"{folder / FILE_NAME}: damaged" in refusal(verb, folder, *USES[verb])
 
 
-def test_as_the_settings_of_a_model(finished, tmp_path, marker, refusal):
+@pytest.mark.parametrize("verb", USES)
+def test_as_the_settings_of_a_model(finished, tmp_path, marker, refusal, verb):
     state = load_checkpoint(finished / "checkpoints" / "last.pt")
     as_zip({**state, "config": TAGS[0].format(marker=marker)}, tmp_path / "evil.pt")
-    assert "could not determine a constructor" in refusal("predict", tmp_path / "evil.pt", tmp_path)
+    said = refusal(verb, tmp_path / "evil.pt", *USES[verb])
+    assert "could not determine a constructor" in said
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".npy", ".pt"])
