@@ -1,7 +1,8 @@
 """Whether the parts of a split share anything: our own splits, and split files of other projects.
 
 Looked for are the same clip, variants of one clip (augmented copies, told by their file names), the
-same source (the recording or patient), and the same content (equal samples).
+same source (the recording or patient), the same content (equal samples), and near-duplicates: one
+sound under two sources.
 """
 
 import math
@@ -14,6 +15,7 @@ from typing import Any, Final, Literal, TypeVar
 from audioml.datasets import KNOWN_CROSSING_SOURCES
 from audioml.datasets.manifest import Clip, Manifest, describe_examples
 from audioml.errors import UserError
+from audioml.similarity import NearDuplicate
 from audioml.split_files import (
     AuditError,
     compile_suffixes,
@@ -23,7 +25,9 @@ from audioml.split_files import (
 )
 from audioml.splits import Split
 
-Kind = Literal["same clip", "variants of one clip", "same source", "same content"]
+Kind = Literal[
+    "same clip", "variants of one clip", "same source", "same content", "near-duplicate sound"
+]
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
@@ -41,7 +45,8 @@ class Overlap:
     Args:
         kind: How the clips are related.
         parts: The two parts.
-        shared: What they share: a file, a clip id, a source or a hash.
+        shared: What they share: a file, a clip id, a source or a hash; of near-duplicates, how much
+            they sound alike and at what lag.
         left: Its clips in the first part.
         right: Its clips in the second part.
         is_known: Whether it is a named exception: a source whose clips the official folds are known
@@ -71,29 +76,38 @@ class AuditReport:
         n_clips: Clips of each part.
         overlaps: All that stands in two parts, named exceptions included.
         notes: How the input was read, and what was not checked.
+        warns_of: Kinds of overlap that are told of, but are no leaks.
     """
 
     title: str
     n_clips: Mapping[str, int]
     overlaps: tuple[Overlap, ...]
     notes: tuple[str, ...] = ()
+    warns_of: tuple[Kind, ...] = ()
 
     @property
     def leaks(self) -> tuple[Overlap, ...]:
-        """The overlaps that are no named exceptions."""
-        return tuple(overlap for overlap in self.overlaps if not overlap.is_known)
+        """The overlaps that are neither named exceptions nor warnings."""
+        told = self.warnings
+        return tuple(o for o in self.overlaps if not o.is_known and o not in told)
+
+    @property
+    def warnings(self) -> tuple[Overlap, ...]:
+        """The overlaps that are only warned of."""
+        return tuple(overlap for overlap in self.overlaps if overlap.kind in self.warns_of)
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing but named exceptions stands in two parts."""
+        """Whether nothing but named exceptions and what is warned of stands in two parts."""
         return not self.leaks
 
     def text(self) -> str:
         """Write the findings as lines to read."""
         lines = [self.title, *(f"  {note}" for note in self.notes)]
         for overlaps in _group(self.overlaps, _order).values():
-            is_known = overlaps[0].is_known
-            lines.append(f"  {'named exception' if is_known else 'LEAK'}, {self._count(overlaps)}")
+            is_known, kind = overlaps[0].is_known, overlaps[0].kind
+            status = "WARNING" if kind in self.warns_of else "LEAK"
+            lines.append(f"  {'named exception' if is_known else status}, {self._count(overlaps)}")
             shown = overlaps if is_known else overlaps[:_N_EXAMPLES]
             lines += [f"    {overlap.text()}" for overlap in shown]
         return "\n".join([*lines, f"  {'no leak' if self.is_clean else 'the split leaks'}"])
@@ -140,6 +154,9 @@ def audit_split(
     split: Split,
     content: Sequence[str] | None = None,
     patterns: Sequence[str] = (),
+    *,
+    near_duplicates: Sequence[NearDuplicate] = (),
+    warns_of: tuple[Kind, ...] = (),
 ) -> AuditReport:
     """Look for clips that belong together in different parts of one of our splits.
 
@@ -150,6 +167,9 @@ def audit_split(
         content: Hash of each clip's samples [clip], "" for a silent one, which equals no other;
             None leaves equal content unchecked.
         patterns: Further regular expressions of endings that mark variants.
+        near_duplicates: Clips that sound alike; those of one source or of equal content are found
+            by these, and not told of again.
+        warns_of: Kinds of overlap that are told of, but are no leaks.
 
     Returns:
         The overlaps between training, validation and test.
@@ -183,6 +203,15 @@ def audit_split(
             if content is not None
             else ()
         ),
+        *search.find_pairs(
+            "near-duplicate sound",
+            {
+                (pair.left, pair.right): pair.text()
+                for pair in near_duplicates
+                if clips[pair.left].source != clips[pair.right].source
+                and not (content is not None and content[pair.left] == content[pair.right])
+            },
+        ),
     ]
     sizes = {**search.n_clips, "dropped": len(split.dropped)}
     return AuditReport(
@@ -191,6 +220,7 @@ def audit_split(
         n_clips=search.n_clips,
         overlaps=tuple(overlaps),
         notes=("equal content not checked",) if content is None else (),
+        warns_of=warns_of,
     )
 
 
@@ -277,6 +307,23 @@ class _Search:
                         right=tuple(self.names[j] for j in in_right),
                         is_known=kind == "same source" and self._is_known(key, in_left, in_right),
                     )
+
+    def find_pairs(self, kind: Kind, pairs: Mapping[tuple[int, int], str]) -> Iterator[Overlap]:
+        """Find pairs of clips, with what they share, that stand in two parts."""
+        part_of = {clip: part for part, clips in self.parts.items() for clip in clips}
+        order = list(self.parts)
+        for pair, shared in pairs.items():
+            if not all(clip in part_of for clip in pair) or part_of[pair[0]] == part_of[pair[1]]:
+                continue
+            left, right = sorted(pair, key=lambda clip: order.index(part_of[clip]))
+            yield Overlap(
+                kind=kind,
+                parts=(part_of[left], part_of[right]),
+                shared=shared,
+                left=(self.names[left],),
+                right=(self.names[right],),
+                is_known=False,
+            )
 
     def _is_known(self, source: str, left: Sequence[int], right: Sequence[int]) -> bool:
         """Whether it is the official folds that part a source's clips."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -150,6 +150,30 @@ def collect(clips: Sequence[NDArray[np.int16]]) -> DecodedClips:
     """Lay decoded clips one after another and measure them."""
     facts = _facts([len(clip) for clip in clips], [_measure(clip) for clip in clips])
     return DecodedClips(samples=torch.from_numpy(np.concatenate(clips)), **vars(facts))
+
+
+def clip_reader(
+    manifest: Manifest,
+    headers: Sequence[ClipHeader],
+    sample_rate: int,
+    clips: ClipFacts | None = None,
+    device: torch.device = CPU,
+) -> Callable[[int], Tensor]:
+    """Make a function that gives a clip's samples [time], int16, on the device, by its number.
+
+    Clips that were not kept are decoded again; it raises a DataError if that fails.
+    """
+    if isinstance(clips, DecodedClips):
+        places = clips.samples.split(clips.length.tolist())
+        return lambda clip: places[clip].to(device)
+
+    def read(clip: int) -> Tensor:
+        try:
+            return _decode(manifest.clips[clip], headers[clip], sample_rate, device)
+        except DecodeError as error:
+            raise DataError(f"{manifest.describe(clip)}: {error}") from error
+
+    return read
 
 
 def _scan(sample_rate: int, clip: Clip) -> ClipHeader:

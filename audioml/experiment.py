@@ -10,11 +10,11 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-import audioml
 from audioml import plots
 from audioml.agreement import check_settings, compare_data, compare_settings
+from audioml.assembly import choose_device
 from audioml.challenges import challenge_figures
-from audioml.checkpoints import CheckpointError, Checkpoints, save_weights
+from audioml.checkpoints import CheckpointError, Checkpoints
 from audioml.config import RunConfig, flatten, to_yaml
 from audioml.determinism import repeatable_operations
 from audioml.distributed import from_main, joined, take_from_main, together
@@ -27,8 +27,9 @@ from audioml.evaluation import (
     write_evaluation,
 )
 from audioml.memory import describe_memory, explained_memory, is_out_of_memory
+from audioml.model_files import FILE_NAME, write_model
 from audioml.opening import begin_run, open_run
-from audioml.preparation import Experiment, choose_device, prepare
+from audioml.preparation import Experiment, prepare
 from audioml.preview import show_batch
 from audioml.ranks import ALONE, Ranks
 from audioml.runs import (
@@ -305,15 +306,14 @@ class _Run:
     def _save_weights(self, weights: str) -> None:
         """Write the weights that were evaluated in a format that can hold nothing else."""
         x = self.x
-        save_weights(
-            self.folder.path / "model.safetensors",
-            self.trainer.averaged_model.state_dict(),
-            {
-                "version": audioml.__version__,
-                "labels": list(x.manifest.labels),
-                "config": to_yaml(x.config),
-                "weights": weights,
-            },
+        write_model(
+            self.folder.path / FILE_NAME,
+            config=x.config,
+            labels=x.manifest.labels,
+            weights=self.trainer.averaged_model.state_dict(),
+            statistics=x.frontend.state_dict(),
+            train_sources=self._split_facts["train_sources"],
+            chosen=weights,
         )
 
     def _summarise(self, evaluations: dict[str, Evaluation], weights: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from audioml.config import DataConfig
 from audioml.datasets import load_manifest
-from audioml.datasets.esc50 import META
+from audioml.datasets.esc50 import META, is_esc10
 from audioml.datasets.manifest import DataError, Manifest, describe_examples
 from audioml.decode import scan_length
 
@@ -66,7 +66,7 @@ def propose_config(path: Path) -> Proposal:
     Raises:
         DataError: If it is none of these, or a file can't be read as sound.
     """
-    data = _recognise(path)
+    data = recognise_data(path)
     manifest = load_manifest(data)
     if data.name == "folder" and (pattern := _guess_pattern(manifest)):
         data = replace(data, source_pattern=pattern)
@@ -84,14 +84,18 @@ def propose_config(path: Path) -> Proposal:
     )
 
 
-def _recognise(path: Path) -> DataConfig:
-    """Tell what kind of data set lies there."""
+def recognise_data(path: Path) -> DataConfig:
+    """Tell what kind of data set lies there: ESC-50's layout, a list, or a folder of sounds.
+
+    Raises:
+        DataError: If nothing lies there, or several lists.
+    """
     if path.is_file():
         return DataConfig(name="csv", manifest=str(path))
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder; give the folder of the data")
     if (path / META).is_file():
-        return DataConfig(name="esc50", root=str(path))
+        return DataConfig(name="esc10" if is_esc10(path) else "esc50", root=str(path))
     lists = [file for file in sorted(path.glob("*.csv")) if _is_list_of_clips(file)]
     if len(lists) > 1:
         names = ", ".join(file.name for file in lists)

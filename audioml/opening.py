@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from audioml.config import RunConfig, from_yaml, load_config, to_yaml
+from audioml.config import RunConfig, config_from_yaml, load_config, to_yaml
 from audioml.distributed import from_main
 from audioml.ranks import Ranks
 from audioml.runs import RunError, RunFolder
@@ -41,7 +41,7 @@ def open_run(
     opened = from_main(ranks, open_folder)
     if opened is None:
         return config, None, False
-    return from_yaml(opened[0]), folders[0] if folders else None, opened[1]
+    return config_from_yaml(opened[0], "rank 0"), folders[0] if folders else None, opened[1]
 
 
 def _find_begun(config: RunConfig, ranks: Ranks) -> str | None:

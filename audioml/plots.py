@@ -1,6 +1,7 @@
 """Figures of a run: learning curves, confusion matrix, log-mels."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -101,7 +102,7 @@ def plot_log_mels(
             extent=(0, n_frames * hop_s, -0.5, n_mels - 0.5),
         )
         axes.set_title(title, fontsize=9)
-        _label_frequencies(axes, mel_frequencies)
+        label_frequencies(axes, mel_frequencies)
     for axes in grid.flat[len(log_mels) :]:
         axes.set_visible(False)
     for axes in grid[-1]:
@@ -140,13 +141,22 @@ def plot_comparison(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def _label_frequencies(axes: Axes, mel_frequencies: NDArray[np.float64]) -> None:
-    """Mark the bands nearest to round frequencies, of each window where there are several."""
+def label_frequencies(
+    axes: Axes, mel_frequencies: NDArray[np.float64], axis: Literal["x", "y"] = "y"
+) -> None:
+    """Mark round frequencies between the bands, of each window where there are several.
+
+    Args:
+        axes: Where a band takes a unit, the first from -0.5 to 0.5.
+        mel_frequencies: Centre of each band [Hz].
+        axis: Along which axis the bands lie.
+    """
     n_windows = int((mel_frequencies == mel_frequencies[0]).sum())
     bands = mel_frequencies[: len(mel_frequencies) // n_windows]
-    labels = [f for f in (125, 500, 1000, 2000, 4000, 8000) if f < bands[-1]]
-    places = [int(np.abs(bands - f).argmin()) for f in labels]
-    axes.set_yticks(
+    labels = [f for f in (125, 500, 1000, 2000, 4000, 8000) if bands[0] < f < bands[-1]]
+    places = np.interp(labels, bands, np.arange(len(bands)))
+    set_ticks = axes.set_yticks if axis == "y" else axes.set_xticks
+    set_ticks(
         [place + window * len(bands) for window in range(n_windows) for place in places],
         [str(f) for f in labels] * n_windows,
     )

@@ -1,14 +1,15 @@
 """Everything a run is made of, built and checked before anything is trained."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor
 
+from audioml.assembly import WithFrontend, build_frontend
 from audioml.audit import AuditReport, audit_split
 from audioml.augment import Augment
 from audioml.bad_files import skip_bad_files
@@ -16,6 +17,7 @@ from audioml.clips import (
     ClipFacts,
     ClipHeader,
     DecodedClips,
+    clip_reader,
     decode_all,
     measure_all,
     scan_headers,
@@ -24,20 +26,12 @@ from audioml.config import ConfigError, RunConfig
 from audioml.datasets import load_configured
 from audioml.datasets.manifest import Manifest
 from audioml.effects import Effects
-from audioml.frontend import (
-    BandLevels,
-    LogCqt,
-    LogMel,
-    MultiWindowLogMel,
-    TrainableLogMel,
-    choose_kind,
-)
-from audioml.frontend.backends import Kind
+from audioml.frontend import BandLevels, choose_kind
 from audioml.frontend.functional import read_waveforms
 from audioml.loader import Loader, training_statistics
 from audioml.models import Network, build_model, wants_weights
-from audioml.precision import is_mixed
 from audioml.ranks import ALONE, Ranks
+from audioml.similarity import NearDuplicate, find_near_duplicates
 from audioml.splits import Split, make_split
 from audioml.store import ClipStore, Place, WaveformStore, choose_place
 from audioml.streaming import StreamingStore
@@ -74,55 +68,6 @@ class Experiment:
     frontend: BandLevels
     model: Network
     loaders: dict[str, Loader]
-
-
-class _WithFrontend(nn.Sequential, Network):
-    """A network behind the front end that is trained with it: [batch, 1, time] -> logits."""
-
-    def __init__(self, frontend: BandLevels, network: Network) -> None:
-        super().__init__(nn.Flatten(1), frontend, nn.Unflatten(1, (1, frontend.n_mels)), network)
-
-    def stages(self) -> list[nn.Module]:
-        """List the front end and the network's stages."""
-        return [self[1], *cast(Network, self[3]).stages()]
-
-
-def choose_device(name: str, ranks: Ranks = ALONE) -> torch.device:
-    """Turn ``train.device`` into a device; "auto" is CUDA where there is any.
-
-    Args:
-        name: The setting.
-        ranks: Which of the processes this is; of several each takes a GPU of its own.
-
-    Raises:
-        ConfigError: If there is no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if ranks.are_several and name.startswith("cuda"):
-        if name != "cuda":
-            raise ConfigError(
-                f"train.device={name}: each of several ranks takes a GPU of its own; set "
-                "train.device=cuda"
-            )
-        name = f"cuda:{ranks.local_rank}"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}; set train.device=auto"
-        ) from error
-    n_gpus = torch.cuda.device_count()
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(
-            f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}; set train.device=auto"
-        )
-    if device.type == "cuda" and (device.index or 0) >= n_gpus:
-        raise ConfigError(
-            f"train.device={name}: {n_gpus} CUDA devices here; set train.device=auto"
-            + (", and start no more ranks than there are GPUs" if ranks.are_several else "")
-        )
-    return device
 
 
 def prepare(
@@ -177,8 +122,16 @@ def prepare(
     decode = measure_all if place == "stream" else decode_all
     clips = decode(*decoding, skip_bad=data.on_bad_file == "skip")
     split, bad_files = skip_bad_files(manifest, split, clips.bad, data.max_bad_share)
-    audit = audit_split(manifest, split, clips.digests)
-    log.info("audit     %s", audit.text().replace("\n", "\n          "))
+    read = clip_reader(manifest, headers, config.audio.sample_rate, clips, device)
+    audit = audit_split(
+        manifest,
+        split,
+        clips.digests,
+        near_duplicates=_find_near_duplicates(config, manifest, split, read),
+        warns_of=() if data.near_duplicates == "stop" else ("near-duplicate sound",),
+    )
+    level = logging.WARNING if audit.warnings else logging.INFO
+    log.log(level, "audit     %s", audit.text().replace("\n", "\n          "))
     audit.raise_on_leak()
     effects = _make_effects(config, place)
     store = _make_store(config, device, manifest, headers, clips, place, effects)
@@ -186,6 +139,18 @@ def prepare(
     if effects is not None:
         _log_cost(effects, store, split)
     return _build(config, device, manifest, split, bad_files, audit, store, model, ranks)
+
+
+def _find_near_duplicates(
+    config: RunConfig, manifest: Manifest, split: Split, read: Callable[[int], Tensor]
+) -> list[NearDuplicate]:
+    """Find clips of the split that sound alike, if that is wanted."""
+    wanted = config.data.near_duplicates
+    if wanted == "ignore" or (wanted == "auto" and manifest.has_sources):
+        return []
+    clips = sorted(clip for part in split.parts.values() for clip in part.tolist())
+    audio = config.audio
+    return find_near_duplicates(clips, read, audio.sample_rate, n_threads=audio.decode_threads)
 
 
 def _check_finetuning(config: RunConfig) -> None:
@@ -269,10 +234,13 @@ def _build(
     augment = Augment(
         config.augment, sample_rate=sample_rate, n_time=store.n_time, seed=config.train.seed
     ).to(device)
-    frontend = _make_frontend(config, augment.max_semitones, device)
+    frontend = build_frontend(config, device, max_semitones=augment.max_semitones)
+    kind, transform = choose_kind(config.frontend.kind, device), config.frontend.transform
+    trained = ", trained with the model" if frontend.trainable else ""
+    log.info("frontend  log-%s by %s%s", transform, kind, trained)
     model = model.to(device)
     if frontend.trainable:
-        model = _WithFrontend(frontend, model)
+        model = WithFrontend(frontend, model)
     return Experiment(
         config=config,
         device=device,
@@ -285,47 +253,6 @@ def _build(
         model=model,
         loaders=_make_loaders(config, manifest, split, store, frontend, augment, ranks),
     )
-
-
-def _make_frontend(config: RunConfig, max_semitones: float, device: torch.device) -> BandLevels:
-    """Build the front end of the kind that is wanted, and say which it is."""
-    try:
-        kind = choose_kind(config.frontend.kind, device)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    if config.frontend.dtype != "float32" and not is_mixed(config.train.amp, device):
-        raise ConfigError(
-            f"frontend.dtype={config.frontend.dtype} needs a model in mixed precision; set "
-            "train.amp=bf16 or frontend.dtype=float32"
-        )
-    trained = ", trained with the model" if config.frontend.trainable else ""
-    log.info("frontend  log-%s by %s%s", config.frontend.transform, kind, trained)
-    return _build_frontend(config, kind, max_semitones).to(device)
-
-
-def _build_frontend(config: RunConfig, kind: Kind, max_semitones: float) -> BandLevels:
-    f = config.frontend
-    common: dict[str, Any] = {
-        "sample_rate": config.audio.sample_rate,
-        "hop_length": f.hop_length,
-        "n_mels": f.n_mels,
-        "f_min": f.f_min,
-        "floor_db": f.floor_db,
-    }
-    if f.transform == "cqt":
-        return LogCqt(bins_per_octave=f.bins_per_octave, trainable=f.trainable, **common)
-    mel: dict[str, Any] = common | {
-        "n_fft": f.n_fft,
-        "f_max": f.f_max,
-        "mel_scale": f.mel_scale,
-        "mel_norm": f.mel_norm,
-    }
-    if f.trainable:
-        return TrainableLogMel(win_length=f.win_length, **mel)
-    mel |= {"kind": kind, "max_semitones": max_semitones}
-    if f.windows:
-        return MultiWindowLogMel(f.windows, **mel)
-    return LogMel(win_length=f.win_length, **mel)
 
 
 def _make_loaders(

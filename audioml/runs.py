@@ -59,9 +59,13 @@ class Folder:
                 )
             path.mkdir(parents=True, exist_ok=True)
             return cls(path)
+        return cls.create_named(kind, config.model.name, config.data.name)
+
+    @classmethod
+    def create_named(cls, *names: str) -> Self:
+        """Make a new folder in ``runs/``, named after the time and these."""
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        names = (now, kind, config.model.name, config.data.name)
-        return cls(_make_unused(Path("runs") / "_".join(filter(None, names))))
+        return cls(_make_unused(Path("runs") / "_".join(filter(None, (now, *names)))))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file of the folder."""

@@ -1,10 +1,11 @@
 """How sure a figure is: intervals over clips, and whether two classifiers differ."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 _N_RESAMPLES = 20_000
 _SEED = 0
@@ -45,6 +46,22 @@ def bootstrap_mean(
     n_clips, sums = (rng.multinomial(n, counts / n, size=_N_RESAMPLES) @ kinds).T
     low, high = np.quantile(sums / n_clips, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def wilson_interval(share: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Give an interval for a share, which also holds near 0 and 1, where a bootstrap has no width.
+
+    Args:
+        share: What was found, 0 to 1.
+        n: Of how many independent things: recordings, where clips of one belong together.
+        level: How sure, 0 to 1.
+
+    Source: Wilson 1927; scipy.stats.binomtest(...).proportion_ci(method="wilson").
+    """
+    z = float(norm.ppf((1 + level) / 2))
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def mcnemar(is_right: NDArray[np.bool_], other_is_right: NDArray[np.bool_]) -> float:

@@ -14,12 +14,12 @@ import pandas as pd
 import torch
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from audioml.assembly import choose_device
 from audioml.config import ConfigError, RunConfig, flatten, load_config, to_yaml
 from audioml.datasets import load_configured
 from audioml.errors import Interrupted
 from audioml.experiment import run_experiment
 from audioml.markdown import markdown_table
-from audioml.preparation import choose_device
 from audioml.progress import progress_bar
 from audioml.runs import Folder, RunError, RunFolder, describe_commit
 from audioml.search_space import (

@@ -1,7 +1,6 @@
 """Check a data set on disk: rows against files, balance, formats, and what every file holds."""
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -9,36 +8,34 @@ from typing import Any, Final
 
 import numpy as np
 
+from audioml.clips import clip_reader, scan_headers
 from audioml.datasets.esc50 import find_unlisted_files
 from audioml.datasets.manifest import Clip, Manifest, describe_examples
-from audioml.decode import FULL_SCALE, DecodeError, read_recording, thread_pool
+from audioml.decode import DecodeError, read_payload, thread_pool
+from audioml.measurement import MAX_FULL_SCALE_SAMPLES, Measurement, find_equal, measure
 from audioml.progress import track
+from audioml.similarity import RATE, find_near_duplicates
 
 # Clips, classes and folds of the official sets; every class has as many clips in every fold.
 OFFICIAL_SIZES: Final = {"esc50": (2000, 50, 5), "esc10": (400, 10, 5)}
-MAX_FULL_SCALE_SAMPLES: Final = 10
-_FULL_SCALE_LEVEL: Final = (FULL_SCALE - 1) / FULL_SCALE
+_MOST_PAIRS: Final = 20  # that are printed
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
-    """What a clip's file holds.
+class SoundAlike:
+    """Two clips of different sources that hold the same sound.
 
     Args:
-        sample_rate: The file's rate [Hz].
-        n_channels: Number of channels.
-        duration_s: Length [s].
-        is_silent: Whether every sample is zero.
-        is_clipped: Whether more than ``MAX_FULL_SCALE_SAMPLES`` samples are at full scale.
-        digest: SHA-256 of the file.
+        left: The first clip.
+        right: The second one.
+        score: How alike they are, up to 1.
+        lag_s: How much later the sound comes in the second one [s].
     """
 
-    sample_rate: int
-    n_channels: int
-    duration_s: float
-    is_silent: bool
-    is_clipped: bool
-    digest: str
+    left: str
+    right: str
+    score: float
+    lag_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +47,28 @@ class Report:
         table: Names and findings, one pair a line.
         defects: What must be mended before the data can be trusted.
         notes: What is unusual, but no defect.
+        near_duplicates: Clips that sound alike under different sources; None if not looked for.
     """
 
     title: str
     table: tuple[tuple[str, str], ...]
     defects: tuple[str, ...]
     notes: tuple[str, ...]
+    near_duplicates: tuple[SoundAlike, ...] | None = None
 
     def text(self) -> str:
         """Lay the report out for a terminal."""
         width = max(len(name) for name, _ in self.table)
         lines = [self.title, *(f"  {name:<{width}}  {value}" for name, value in self.table)]
         lines += [f"note: {note}" for note in self.notes]
+        alike = self.near_duplicates or ()
+        lines += [
+            f"WARNING: one sound under two sources: {pair.left} and {pair.right}, score "
+            f"{pair.score:.2f}, lag {pair.lag_s:+.3f} s; give them one source"
+            for pair in alike[:_MOST_PAIRS]
+        ]
+        if len(alike) > _MOST_PAIRS:
+            lines.append(f"WARNING: and {len(alike) - _MOST_PAIRS} more such pairs; see --json")
         lines += [f"DEFECT: {defect}" for defect in self.defects]
         return "\n".join([*lines, f"{len(self.defects)} defects"])
 
@@ -70,13 +77,14 @@ class Report:
         return {**asdict(self), "table": dict(self.table)}
 
 
-def verify(manifest: Manifest, *, n_threads: int = 0) -> Report:
+def verify(manifest: Manifest, *, n_threads: int = 0, finds_near_duplicates: bool = True) -> Report:
     """Read every file of a data set and compare it with the metadata.
 
     Args:
         manifest: The data set, loaded with ``check_files=False`` so that missing files are
             reported rather than raised.
         n_threads: Decoding threads, 0 for Python's choice.
+        finds_near_duplicates: Whether clips of different sources are compared by ear.
 
     Returns:
         The findings. Defects are missing, unlisted, unreadable, all-silent and byte-identical
@@ -89,6 +97,7 @@ def verify(manifest: Manifest, *, n_threads: int = 0) -> Report:
     silent = [manifest.describe(i) for i, found in measured.items() if found.is_silent]
     clipped = [manifest.describe(i) for i, found in measured.items() if found.is_clipped]
     duplicates = _find_duplicates(manifest, measured)
+    alike = _find_alike(manifest, measured, n_threads) if finds_near_duplicates else None
     counts = _count_clips(manifest)
     table = (
         ("rows", f"{len(manifest)}"),
@@ -101,6 +110,7 @@ def verify(manifest: Manifest, *, n_threads: int = 0) -> Report:
         ("silent clips", f"{len(silent)}"),
         ("clipped clips", f"{len(clipped)}"),
         ("duplicates", f"{len(duplicates)}"),
+        ("near-duplicates", "not looked for" if alike is None else f"{len(alike)}"),
     )
     defects = (
         *_check_official(manifest, counts),
@@ -113,7 +123,7 @@ def verify(manifest: Manifest, *, n_threads: int = 0) -> Report:
     level_note = f"more than {MAX_FULL_SCALE_SAMPLES} samples at full scale"
     notes = (*_note_formats(readable), *_summarise(level_note, clipped))
     title = f"{manifest.name} at {manifest.root}"
-    return Report(title=title, table=table, defects=defects, notes=notes)
+    return Report(title=title, table=table, defects=defects, notes=notes, near_duplicates=alike)
 
 
 def _measure_all(
@@ -135,37 +145,40 @@ def _measure_all(
 
 
 def _measure(clip: Clip) -> Measurement | DecodeError:
-    """Decode and hash a clip's file."""
+    """Read and measure a clip's file."""
     try:
-        recording = read_recording(clip.path, clip.start_s, clip.end_s)
+        return measure(clip, read_payload(clip.path, clip.start_s, clip.end_s))
     except DecodeError as error:
         return error
-    level = np.abs(recording.waveform)
-    with clip.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Measurement(
-        sample_rate=recording.sample_rate,
-        n_channels=level.shape[1],
-        duration_s=len(level) / recording.sample_rate,
-        is_silent=not level.any(),
-        is_clipped=int((level >= _FULL_SCALE_LEVEL).sum()) > MAX_FULL_SCALE_SAMPLES,
-        digest=digest,
-    )
 
 
 def _find_duplicates(manifest: Manifest, measured: dict[int, Measurement]) -> list[str]:
     """Describe each group of clips that are the same bytes."""
-    groups: dict[tuple[str, float, float | None], list[int]] = defaultdict(list)
-    for i, found in measured.items():
-        groups[found.digest, manifest.clips[i].start_s, manifest.clips[i].end_s].append(i)
-    lines = []
-    for group in groups.values():
-        if len(group) > 1:
-            folds = sorted({f"{manifest.clips[i].fold}" for i in group})
-            where = f" across folds {', '.join(folds)}" if len(folds) > 1 else ""
-            names = describe_examples([manifest.describe(i) for i in group])
-            lines.append(f"{len(group)} files with the same bytes{where}: {names}")
+    clips, lines = manifest.clips, []
+    stretches = {i: (m.digest, clips[i].start_s, clips[i].end_s) for i, m in measured.items()}
+    for group in find_equal(stretches):
+        folds = sorted({f"{clips[i].fold}" for i in group})
+        where = f" across folds {', '.join(folds)}" if len(folds) > 1 else ""
+        names = describe_examples([manifest.describe(i) for i in group])
+        lines.append(f"{len(group)} files with the same bytes{where}: {names}")
     return lines
+
+
+def _find_alike(
+    manifest: Manifest, measured: dict[int, Measurement], n_threads: int
+) -> tuple[SoundAlike, ...]:
+    """Find clips of different sources and bytes that sound alike."""
+    headers = scan_headers(manifest, RATE, n_threads)
+    read = clip_reader(manifest, headers, RATE)
+    pairs = find_near_duplicates(sorted(measured), read, RATE, n_threads=n_threads)
+    return tuple(
+        SoundAlike(
+            manifest.describe(pair.left), manifest.describe(pair.right), pair.score, pair.lag_s
+        )
+        for pair in pairs
+        if manifest.clips[pair.left].source != manifest.clips[pair.right].source
+        and measured[pair.left].digest != measured[pair.right].digest
+    )
 
 
 def _count_clips(manifest: Manifest) -> dict[str, Counter[str]]:

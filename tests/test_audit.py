@@ -10,6 +10,7 @@ from esc50_like import CROSSING_FOLDS, VARIANTS, split_images
 
 from audioml.audit import AuditReport, LeakError, audit_files, audit_split
 from audioml.datasets.manifest import Clip, Manifest
+from audioml.similarity import NearDuplicate
 from audioml.split_files import AuditError
 from audioml.splits import Split, make_split
 
@@ -154,6 +155,49 @@ def test_equal_content_is_a_leak_even_within_a_named_source() -> None:
     assert "equal content not checked" in audit_split(manifest, split).text()
     with pytest.raises(AuditError, match=r"one hash a clip \(2\), got 1"):
         audit_split(manifest, split, content=["f00d"])
+
+
+ALIKE = NearDuplicate(0, 1, 0.93, -0.25)
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_near_duplicates_in_two_parts_are_leaks(parts: str) -> None:
+    report = audit_split(pair({}, {}), PARTS[parts], near_duplicates=[ALIKE])
+    assert found(report) == {("near-duplicate sound", parts)}
+    with pytest.raises(LeakError, match=r"score 0\.93, lag -0\.250 s: .*one\.wav.*two\.wav"):
+        report.raise_on_leak()
+
+
+def test_near_duplicates_may_be_warnings() -> None:
+    report = audit_split(
+        pair({}, {}),
+        PARTS["train/test"],
+        near_duplicates=[ALIKE],
+        warns_of=("near-duplicate sound",),
+    )
+    report.raise_on_leak()
+    assert report.is_clean
+    assert len(report.warnings) == 1
+    assert "WARNING, near-duplicate sound: 1 in both train and test" in report.text()
+    assert report.content()["overlaps"][0]["kind"] == "near-duplicate sound"
+
+
+def test_near_duplicates_that_are_told_of_otherwise_or_in_one_part() -> None:
+    split = PARTS["train/test"]
+    one_source = audit_split(pair({"source": "2"}, {}), split, near_duplicates=[ALIKE])
+    assert found(one_source) == {("same source", "train/test")}
+    equal = audit_split(pair({}, {}), split, content=["2", "2"], near_duplicates=[ALIKE])
+    assert found(equal) == {("same content", "train/test")}
+    for parts in (raw_split([0, 1], [], []), raw_split([0], [], [])):  # the other one was dropped
+        assert found(audit_split(pair({}, {}), parts, near_duplicates=[ALIKE])) == set()
+
+
+def test_near_duplicates_are_named_in_the_order_of_the_parts() -> None:
+    (overlap,) = audit_split(
+        pair({}, {}), raw_split([1], [], [0]), near_duplicates=[ALIKE]
+    ).overlaps
+    assert "two.wav" in overlap.left[0]
+    assert "one.wav" in overlap.right[0]
 
 
 def test_a_leak_names_counts_and_clips() -> None:

@@ -6,6 +6,7 @@ from jobs import run_ranks
 
 from audioml import distributed
 from audioml.agreement import check_settings
+from audioml.assembly import choose_device
 from audioml.config import load_config
 from audioml.distributed import (
     LostRankError,
@@ -19,7 +20,6 @@ from audioml.distributed import (
     together,
 )
 from audioml.errors import UserError
-from audioml.preparation import choose_device
 from audioml.ranks import ALONE, RankError, Ranks, read_ranks
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a"}

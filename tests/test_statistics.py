@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audioml.statistics import bootstrap_mean, holm, mcnemar
+from audioml.statistics import bootstrap_mean, holm, mcnemar, wilson_interval
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.97])
@@ -72,3 +72,9 @@ def test_holm_worked_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 5), (5, 5), (3, 8), (80, 100)])
+def test_wilsons_interval_is_scipys(k, n):
+    expected = stats.binomtest(k, n).proportion_ci(method="wilson")
+    assert wilson_interval(k / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)

@@ -200,3 +200,44 @@ def test_official_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     )
     moved = replace(manifest, clips=(replace(manifest.clips[0], fold=3), *manifest.clips[1:]))
     assert "folds: 3, expected 2" in verify(moved).defects
+
+
+def plant_copy(manifest: Manifest) -> None:
+    """Make the last clip a softer copy of the first one that comes 0.1 s later."""
+    waveform, _ = soundfile.read(manifest.clips[0].path)
+    later = np.concatenate((np.zeros(RATE // 10), 0.5 * waveform[: -RATE // 10]))
+    overwrite(manifest.clips[3], later)
+
+
+def test_one_sound_under_two_sources_is_a_warning(manifest: Manifest) -> None:
+    plant_copy(manifest)
+    report = verify(manifest)
+    assert report.defects == ()
+    assert value(report, "near-duplicates") == "1"
+    (pair,) = report.near_duplicates or ()
+    assert (pair.left, pair.right) == (manifest.describe(0), manifest.describe(3))
+    assert pair.lag_s == pytest.approx(0.1, abs=1e-4)
+    assert pair.score > 0.6
+    assert f"WARNING: one sound under two sources: {pair.left} and {pair.right}" in report.text()
+    assert report.content()["near_duplicates"][0]["score"] == pair.score
+
+
+def test_one_sound_under_one_source_is_none(manifest: Manifest) -> None:
+    plant_copy(manifest)
+    clips = tuple(replace(clip, source="one") for clip in manifest.clips)
+    assert verify(replace(manifest, clips=clips)).near_duplicates == ()
+
+
+def test_near_duplicates_need_not_be_looked_for(manifest: Manifest) -> None:
+    plant_copy(manifest)
+    report = verify(manifest, finds_near_duplicates=False)
+    assert report.near_duplicates is None
+    assert value(report, "near-duplicates") == "not looked for"
+    assert "WARNING" not in report.text()
+
+
+def test_near_duplicates_among_damaged_files(manifest: Manifest) -> None:
+    plant_copy(manifest)
+    manifest.clips[1].path.write_bytes(b"no sound")
+    manifest.clips[2].path.unlink()
+    assert value(verify(manifest), "near-duplicates") == "1"

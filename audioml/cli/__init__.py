@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import audioml
-from audioml.cli import check, compare, init, train
+from audioml.cli import check, compare, demo, explore, export, init, predict, report, train
 from audioml.cli.completion import SHELLS, PrintCompletion
 from audioml.cli.verbs import EXIT_CODES, EXIT_PIPE, EXIT_STOPPED, EXIT_USAGE, Parser
 from audioml.errors import Interrupted, UserError
@@ -23,17 +23,26 @@ _ADD_VERBS = (
     train.add_sweep,
     # judge it
     compare.add_compare,
+    report.add_report,
+    # use it
+    predict.add_predict,
+    demo.add_demo,
+    export.add_export,
     # look at data
     init.add_init,
+    explore.add_explore,
     check.add_verify,
     check.add_audit,
 )
 _EPILOG = f"""\
 examples:
+  audioml explore FOLDER
   audioml init FOLDER
   audioml train configs/esc10_cnn.yaml data.root=FOLDER
   audioml crossval configs/esc50_cnn.yaml run.dir=runs/cnn
   audioml compare runs/cnn runs/attention
+  audioml predict runs/cnn/fold-1 dog.wav
+  audioml export runs/cnn/fold-1 --format onnx
   eval "$(audioml --print-completion bash)"
 
 {EXIT_CODES}
@@ -58,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    ranks, console = ALONE, Console(sys.stderr if getattr(arguments, "json", False) else sys.stdout)
+    has_data = any(getattr(arguments, name, False) for name in ("json", "logs_to_stderr"))
+    ranks, console = ALONE, Console(sys.stderr if has_data else sys.stdout)
     log.setLevel(logging.INFO)
     log.addHandler(console)
     try:

@@ -29,7 +29,11 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     config = read_settings(arguments.settings)
     manifest = load_manifest(config.data, check_files=False)
-    report = verify(manifest, n_threads=config.audio.decode_threads)
+    report = verify(
+        manifest,
+        n_threads=config.audio.decode_threads,
+        finds_near_duplicates=config.data.near_duplicates != "ignore",
+    )
     if arguments.json:
         print_json(report.content())
     else:

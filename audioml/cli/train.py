@@ -39,8 +39,11 @@ def _train(arguments: argparse.Namespace) -> int:
         return 0
     refuse_changes(config, arguments.settings)
     from audioml.experiment import run_experiment
+    from audioml.report import write_report
 
     summary = run_experiment(config, ranks=ranks)
+    if config.run.report and ranks.is_main:
+        write_report(Path(summary["folder"]))
     if arguments.json and ranks.is_main:
         print_json(summary)
     return 0
@@ -67,8 +70,13 @@ def _crossval(arguments: argparse.Namespace) -> int:
     config = read_settings(arguments.settings)
     refuse_changes(config, arguments.settings)
     from audioml.crossval import run_crossval
+    from audioml.report import write_report
 
     summary = run_crossval(config)
+    if config.run.report and summary is not None:  # else other processes have folds to do
+        for fold in summary["folds"]:
+            write_report(Path(summary["folder"]) / f"fold-{fold['fold']}")
+        write_report(Path(summary["folder"]))
     if arguments.json:
         print_json(summary)
     return 0

@@ -12,7 +12,7 @@ from audioml.config.augment import (
     StretchConfig,
 )
 from audioml.config.checks import ConfigError
-from audioml.config.loading import flatten, from_yaml, load_config, to_yaml
+from audioml.config.loading import config_from_yaml, flatten, load_config, to_yaml
 from audioml.config.sections import (
     AstConfig,
     AudioConfig,
@@ -49,8 +49,8 @@ __all__ = [
     "SplitsConfig",
     "StretchConfig",
     "TrainConfig",
+    "config_from_yaml",
     "flatten",
-    "from_yaml",
     "load_config",
     "to_yaml",
 ]

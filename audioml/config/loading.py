@@ -47,10 +47,24 @@ def to_yaml(config: RunConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def from_yaml(text: str) -> RunConfig:
-    """Read what ``to_yaml`` wrote."""
-    node = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(text))
-    return cast(RunConfig, OmegaConf.to_object(node))
+def config_from_yaml(text: str, source: str) -> RunConfig:
+    """Read what ``to_yaml`` has written.
+
+    Args:
+        text: A YAML mapping of sections.
+        source: What to call it in messages.
+
+    Raises:
+        ConfigError: If it is not one, or a key or value does not fit ``RunConfig``.
+    """
+    try:
+        loaded = OmegaConf.create(text)
+        node = OmegaConf.merge(OmegaConf.structured(RunConfig), loaded)
+        return cast(RunConfig, OmegaConf.to_object(node))
+    except ConfigKeyError as error:
+        raise ConfigError(f"{source}: {_unknown_key(error)}") from error
+    except (OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{source}: {_first_line(error)}") from error
 
 
 def flatten(config: object, prefix: str = "") -> dict[str, Any]:

@@ -24,6 +24,7 @@ class DataConfig:
     seed: int = 0
     on_bad_file: Literal["stop", "skip"] = "stop"
     max_bad_share: float = 0.01
+    near_duplicates: Literal["auto", "ignore", "warn", "stop"] = "auto"
 
     def __post_init__(self) -> None:
         check("data.seed", self.seed, 0, 2**32 - 1)
@@ -283,6 +284,7 @@ class OutputConfig:
     dir: str | None = None
     save_every_steps: int = 0
     save_every_min: float = 10.0
+    report: bool = True
 
     def __post_init__(self) -> None:
         check("run.save_every_steps", self.save_every_steps, 0)

@@ -19,6 +19,14 @@ from audioml.download import DownloadError, fetch, one_at_a_time
 # Sources whose clips the official folds place in two folds, always in different classes.
 KNOWN_CROSSING_SOURCES: Final = frozenset({"131943", "134049", "209698", "234879"})
 
+# Where they are under data/, unless data.root says otherwise.
+_FOLDERS: Final = {
+    "esc10": "ESC-50",  # the official archive holds both
+    "esc50": "ESC-50",
+    "icbhi": "ICBHI_final_database",
+    "physionet2016": "physionet2016",
+}
+
 
 def load_manifest(data: DataConfig, *, check_files: bool = True) -> Manifest:
     """Load a data set's manifest, making or downloading the data if its root is not there.
@@ -39,6 +47,15 @@ def load_manifest(data: DataConfig, *, check_files: bool = True) -> Manifest:
     return _BUILDERS[data.name](data, check_files)
 
 
+def locate(data: DataConfig) -> Path:
+    """Name the folder of a data set's files, whether it is there or not."""
+    if data.root:
+        return Path(data.root).expanduser()
+    if data.name == "csv":
+        return Path(data.manifest or "").expanduser().parent
+    return Path("data", _FOLDERS.get(data.name, f"{data.name}-{data.seed}"))
+
+
 def load_configured(data: DataConfig) -> Manifest:
     """Load the data set that settings name; a missing file is no error if it may be skipped.
 
@@ -49,49 +66,44 @@ def load_configured(data: DataConfig) -> Manifest:
 
 
 def _synthetic(data: DataConfig, check_files: bool) -> Manifest:
-    root = _root(data) or Path("data", f"synthetic-{data.seed}")
+    root = locate(data)
     prepare_synthetic(root, seed=data.seed)
     manifest = read_esc50(root, name="synthetic", check_files=check_files)
     return replace(manifest, is_synthetic=True)
 
 
 def _esc50(data: DataConfig, check_files: bool) -> Manifest:
-    manifest = read_esc50(_ensure_esc50(_root(data), data.url), check_files=check_files)
+    manifest = read_esc50(_ensure_esc50(locate(data), data.url), check_files=check_files)
     return replace(manifest, known_crossing_sources=KNOWN_CROSSING_SOURCES)
 
 
 def _esc10(data: DataConfig, check_files: bool) -> Manifest:
-    folder = _ensure_esc50(_root(data), data.url)
+    folder = _ensure_esc50(locate(data), data.url)
     return read_esc50(folder, name="esc10", esc10=True, check_files=check_files)
 
 
 def _csv(data: DataConfig, check_files: bool) -> Manifest:
     file = Path(data.manifest or "").expanduser()
-    return read_csv(file, _root(data) or file.parent, check_files=check_files)
+    return read_csv(file, locate(data), check_files=check_files)
 
 
 def _folder(data: DataConfig, check_files: bool) -> Manifest:
-    return read_folder(_root(data) or Path(), data.source_pattern)
+    return read_folder(locate(data), data.source_pattern)
 
 
 def _icbhi(data: DataConfig, check_files: bool) -> Manifest:
-    return read_icbhi(_root(data) or Path("data", "ICBHI_final_database"))
+    return read_icbhi(locate(data))
 
 
 def _physionet2016(data: DataConfig, check_files: bool) -> Manifest:
-    return read_physionet2016(_root(data) or Path("data", "physionet2016"))
+    return read_physionet2016(locate(data))
 
 
-def _root(data: DataConfig) -> Path | None:
-    return Path(data.root).expanduser() if data.root else None
-
-
-def _ensure_esc50(root: Path | None, url: str) -> Path:
+def _ensure_esc50(root: Path, url: str) -> Path:
     """Download and unpack ESC-50 unless its folder is there; the archive is kept beside it.
 
     Another process that is at it is waited for, and what it made is used.
     """
-    root = root or Path("data", "ESC-50")
     if root.exists():
         return root
     archive = root.with_name(f"{root.name}.zip")

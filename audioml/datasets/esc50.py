@@ -62,6 +62,12 @@ def read_esc50(
     return Manifest(name=name, root=root, labels=labels, clips=clips)
 
 
+def is_esc10(root: Path) -> bool:
+    """Whether a folder in ESC-50's layout holds the ten classes of ESC-10 alone."""
+    frame = read_rows(root / META, COLUMNS, _REMEDY)
+    return "esc10" in frame and bool((frame["esc10"].str.lower() == "true").all())
+
+
 def find_unlisted_files(root: Path) -> list[Path]:
     """List the sounds under ``audio/`` that no row of the metadata names, ESC-10 or not."""
     frame = read_rows(root / META, COLUMNS, _REMEDY)

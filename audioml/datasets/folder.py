@@ -35,7 +35,7 @@ def read_folder(root: Path, source_pattern: str | None = None) -> Manifest:
     names = [path.relative_to(root).as_posix() for path in files]
     labels = tuple(sorted({name.partition("/")[0] for name in names if "/" in name}))
     _check_layout(root, names, labels)
-    sources = dict(zip(names, _find_sources(names, source_pattern), strict=True))
+    sources = dict(zip(names, find_sources(names, source_pattern), strict=True))
     finder = FileFinder(root)
     clips = []
     for row, name in enumerate(names, start=1):
@@ -77,8 +77,12 @@ def _check_layout(root: Path, names: list[str], labels: tuple[str, ...]) -> None
         )
 
 
-def _find_sources(names: list[str], pattern: str | None) -> Iterator[str]:
-    """Find the recording in each name."""
+def find_sources(names: list[str], pattern: str | None) -> Iterator[str]:
+    """Find the recording in each name, as ``read_folder`` does.
+
+    Raises:
+        DataError: If the pattern is none, or does not find a recording in a name.
+    """
     if pattern is None:
         yield from names
         return

@@ -119,6 +119,18 @@ def scan_length(
     return samples.layout, stop - start
 
 
+def measure_file(path: Path) -> tuple[PcmLayout, int]:
+    """Say how a file's samples are laid out and how many frames it has, however long it is.
+
+    Raises:
+        DecodeError: As ``read_payload``, but for what only shows in the samples.
+    """
+    with _open_samples(path) as samples:
+        if not samples.n_frames:
+            raise DecodeError(f"{path}: no samples in it; replace the file")
+        return samples.layout, samples.n_frames
+
+
 @contextmanager
 def _open_samples(path: Path) -> Iterator[_Samples]:
     """Open a file as plain WAV or else with libsndfile; errors in the block are put in words."""

@@ -36,7 +36,7 @@ class PatchEmbedding(nn.Module):
         patches = self.project(log_mel)
         patches = patches + interpolate_positions(self.positions, patches.shape[2:])
         tokens = patches.flatten(2).transpose(1, 2)
-        return torch.cat((self.class_token.expand(len(tokens), -1, -1), tokens), dim=1)
+        return torch.cat((self.class_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
 
 
 def interpolate_positions(positions: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -57,7 +57,11 @@ class AttentionPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[batch, channel, mel, frame] -> [batch, channel]."""
         x = x.mean(dim=2)
-        return (x * torch.softmax(self.score(x), dim=2)).sum(dim=2)
+        return (x * self.weights(x)).sum(dim=2)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """[batch, channel, frame] -> how much each frame counts [batch, 1, frame], 1 in all."""
+        return torch.softmax(self.score(x), dim=2)
 
 
 def _start_at_zero(layer: nn.Module) -> None:

@@ -141,6 +141,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         ema = content.get("ema")
         content = content["model"] if ema is None else _averaged(ema)
+    if isinstance(content, dict):  # the statistics that go with a model of a run
+        content = {k: v for k, v in content.items() if not str(k).startswith("frontend.")}
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{file}: holds no weights; set model.weights")
     for key, value in content.items():

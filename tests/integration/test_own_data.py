@@ -86,3 +86,38 @@ def test_without_sources_the_run_says_what_it_can_not_see(root, caplog):
     data = ["data.name=csv", f"data.manifest={root / 'clips.csv'}", f"run.dir={root / 'run'}"]
     assert main(["train", *data, *SMALL]) == 0
     assert "clips.csv does not say which recording a clip is from" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "store", "code", "told"),
+    [
+        ("auto", "host", 0, True),
+        ("warn", "stream", 0, True),
+        ("ignore", "host", 0, False),
+        ("stop", "stream", EXIT_USAGE, True),
+    ],
+)
+def test_one_sound_in_two_parts(root, capsys, caplog, wanted, store, code, told):
+    """Without a column of sources; the copy is softer and comes 0.2 s later."""
+    sound, _ = soundfile.read(root / "rec0.wav")
+    copy = np.concatenate((np.zeros(RATE // 5), 0.5 * sound[: -RATE // 5]))
+    soundfile.write(root / "rec5.wav", copy, RATE)
+    lines = [f"rec{n}.wav,{'ab'[n % 2]},{PARTS[n // 2]}" for n in range(6)]
+    (root / "clips.csv").write_text("path,label,split\n" + "\n".join(lines) + "\n")
+    data = ["data.name=csv", f"data.manifest={root / 'clips.csv'}", f"run.dir={root / 'run'}"]
+    settings = [*SMALL, f"data.near_duplicates={wanted}", f"audio.store={store}"]
+    caplog.set_level("WARNING", "audioml")
+    assert main(["train", *data, *settings]) == code
+    said = caplog.text + capsys.readouterr().err
+    assert ("near-duplicate sound: 1 in both train and test" in said) is told
+    assert ("lag +0.200 s: train row 1 (rec0.wav) | test row 6 (rec5.wav)" in said) is told
+    assert (root / "run" / "summary.json").exists() is (code == 0)
+
+
+def test_data_that_say_their_recordings_are_not_searched_unless_asked(root, capsys, caplog):
+    soundfile.write(root / "rec5.wav", soundfile.read(root / "rec0.wav")[0] * 0.5, RATE)
+    caplog.set_level("WARNING", "audioml")
+    assert train(root, rows()) == 0
+    assert "near-duplicate" not in caplog.text
+    assert train(root, rows(), "data.near_duplicates=stop", "run.dir=none") == EXIT_USAGE
+    assert "near-duplicate sound: 2 in both train and test" in capsys.readouterr().err

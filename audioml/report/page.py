@@ -1,0 +1,209 @@
+"""The page of a run, made ready for its template."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+
+from audioml import __version__
+from audioml.config import to_yaml
+from audioml.explore.survey import readable
+from audioml.pages import render
+from audioml.report.charts import (
+    calibration,
+    chart_curves,
+    chart_recall,
+    chart_reliability,
+    recall_intervals,
+)
+from audioml.report.content import Content
+from audioml.report.sounds import MOST_HEARD, MOST_PICTURED, Sounds
+from audioml.statistics import bootstrap_mean
+
+PROTOCOLS: Final = {
+    "nested": "three folds train, one chooses the epoch, one tests",
+    "fixed": "four of five folds train, the last epoch is measured on the fifth, nothing is chosen",
+    "holdout": "whole recordings are held out, balanced over the classes",
+    "given": "the data set's own split",
+}
+
+
+def render_report(content: Content) -> str:
+    """Write the page of a finished run or cross-validation."""
+    summary, results = content.summary, content.results
+    sounds = Sounds(content)
+    mistakes = sounds.choose_mistakes()
+    has_sounds = content.manifest is not None
+    others = np.flatnonzero(results.is_right).tolist()
+    heard = (mistakes + others)[:MOST_HEARD] if has_sounds else []
+    audio = dict(sounds.audio(heard))
+    pictures = dict(sounds.pictures(mistakes[:MOST_PICTURED])) if has_sounds else {}
+    table, error = calibration(results.probability.max(axis=1), results.is_right)
+    counts = results.confusion_matrix()
+    intervals = recall_intervals(
+        results.target, results.is_right, results.sources, len(results.labels)
+    )
+    return render(
+        "report.html",
+        title=f"{content.path.name}: {summary['accuracy']:.1%} on {summary['data']}",
+        name=readable(content.path.name),
+        data=readable(str(summary["data"])),
+        model=content.config.model.name,
+        is_synthetic=bool(summary.get("is_synthetic")),
+        is_crossval=bool(content.folds),
+        tiles=list(list_tiles(content)),
+        protocol=summary["protocol"],
+        protocol_words=PROTOCOLS.get(summary["protocol"], ""),
+        fold=summary.get("fold"),
+        folds=list(_list_folds(content)),
+        curves=_curves(content),
+        recall=chart_recall(results.labels, intervals, counts.sum(axis=1).tolist()),
+        reliability=chart_reliability(table),
+        calibration_error=f"{error:.1%}",
+        labels=results.labels,
+        matrix=_matrix(counts),
+        clips=_list_clips(content, audio),
+        has_sounds=has_sounds,
+        lost=readable(content.lost),
+        n_heard=len(audio),
+        mistakes=_list_mistakes(content, mistakes, pictures, audio),
+        n_mistakes=len(mistakes),
+        demonstrations=list(sounds.demonstrations()),
+        parts=content.split["part"].value_counts().to_dict(),
+        n_sources=content.split.groupby("part")["source"].nunique().to_dict(),
+        audit=content.audit,
+        speed=list(_list_speed(content)),
+        environment=_list_environment(content),
+        config=to_yaml(content.config),
+        commands=list(_list_commands(content)),
+        version=__version__,
+        charts=True,
+    )
+
+
+def list_tiles(content: Content) -> Iterator[tuple[str, str]]:
+    """List the main figures, with the interval over recordings."""
+    summary, results = content.summary, content.results
+    low, high = bootstrap_mean(results.is_right.astype(np.float64), results.sources)
+    yield "Accuracy", f"{summary['accuracy']:.1%}"
+    yield "95 % interval", f"{low:.1%} to {high:.1%}"
+    if "accuracy_sd" in summary:
+        yield "Deviation of folds", f"{summary['accuracy_sd']:.1%}"
+    yield "Macro AUC", f"{summary['macro_auc']:.4f}"
+    yield "Macro F1", f"{summary['macro_f1']:.3f}"
+    for key in ("sensitivity", "specificity", "icbhi_score", "modified_accuracy"):
+        if key in summary:
+            yield key.replace("_", " ").capitalize(), f"{summary[key]:.1%}"
+    yield "Tested clips", f"{len(results.predictions):,}"
+    yield "Mistakes", f"{int((~results.is_right).sum()):,}"
+
+
+def _list_folds(content: Content) -> Iterator[dict[str, Any]]:
+    for fold in content.summary.get("folds", ()):
+        report = content.folds[fold["fold"]] / "report.html"
+        yield {
+            "fold": fold["fold"],
+            "accuracy": f"{fold['accuracy']:.1%}",
+            "macro_auc": f"{fold['macro_auc']:.4f}",
+            "n_test": fold["n_test"],
+            "train_time": f"{fold['train_time_s']:,.0f} s",
+            "link": f"fold-{fold['fold']}/report.html" if report.is_file() else "",
+        }
+
+
+def _curves(content: Content) -> list[dict[str, Any]]:
+    history = content.history
+    if history is None or not len(history):
+        return []
+    return [
+        chart_curves(history, "loss", "Loss"),
+        chart_curves(history, "accuracy", "Accuracy"),
+    ]
+
+
+def _matrix(counts: Any) -> list[list[dict[str, Any]]]:
+    """Give each cell its count and its share of the class."""
+    sums = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return [
+        [
+            {"n": int(n), "share": float(share), "percent": round(100 * float(share))}
+            for n, share in zip(row, shares, strict=True)
+        ]
+        for row, shares in zip(counts, counts / sums, strict=True)
+    ]
+
+
+def _list_clips(content: Content, audio: dict[int, str]) -> list[dict[str, Any]]:
+    """List each tested clip for the page's script."""
+    results = content.results
+    numbers = {label: number for number, label in enumerate(results.labels)}
+    rows = results.predictions.to_dict("records")
+    return [
+        {
+            "path": readable(row["path"]),
+            "source": readable(row["source"]),
+            "true": numbers[row["label"]],
+            "said": numbers[row["predicted"]],
+            "top": [[numbers[label], round(share, 4)] for label, share in top],
+            "audio": audio.get(number),
+        }
+        for number, (row, top) in enumerate(zip(rows, content.top(), strict=True))
+    ]
+
+
+def _list_mistakes(
+    content: Content, mistakes: list[int], pictures: dict[int, str], audio: dict[int, str]
+) -> list[dict[str, Any]]:
+    table, top = content.results.predictions, content.top()
+    return [
+        {
+            "path": readable(table["path"].iloc[row]),
+            "source": readable(table["source"].iloc[row]),
+            "true": table["label"].iloc[row],
+            "said": table["predicted"].iloc[row],
+            "top": ", ".join(f"{label} {share:.0%}" for label, share in top[row]),
+            "picture": pictures.get(row),
+            "audio": audio.get(row),
+        }
+        for row in mistakes[:MOST_PICTURED]
+    ]
+
+
+def _list_speed(content: Content) -> Iterator[tuple[str, str]]:
+    summary = content.summary
+    yield "Training", f"{summary['train_time_s']:,.0f} s"
+    yield "Throughput", f"{summary['clips_per_s']:,.0f} clips/s"
+    if "times_real_time" in summary:
+        yield "Times real time", f"{summary['times_real_time']:,.0f}"
+        yield "Waiting for data", f"{summary['data_wait']:.1%} of the time"
+    yield "Latency of a clip", f"{summary['latency_ms']:.1f} ms"
+    yield "Parameters", f"{summary['n_parameters']:,}"
+    if summary.get("peak_memory_gib"):
+        yield "Peak memory", f"{summary['peak_memory_gib']:.2f} GiB"
+    if "device" in summary:
+        yield "Device", str(summary["device"])
+
+
+def _list_environment(content: Content) -> list[tuple[str, str]]:
+    shown = {**content.environment, "seed": content.config.train.seed}
+    return [
+        (key, readable(shlex.join(value) if key == "command" else _write(value)))
+        for key, value in shown.items()
+    ]
+
+
+def _write(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _list_commands(content: Content) -> Iterator[str]:
+    path = shlex.quote(str(content.path))
+    commit = content.environment.get("commit")
+    if commit:
+        yield f"git checkout {str(commit).removesuffix('-dirty')}"
+    verb = "crossval" if content.folds else "train"
+    yield f"audioml {verb} {path}/config.yaml run.dir=runs/again"
+    yield f"audioml predict {shlex.quote(str(content.run_folder))} FILE"
+    yield f"audioml report {path}"

@@ -1,0 +1,169 @@
+"""The report and the model card of whole runs, their data hostile or gone."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import SETTINGS, make_tiny
+
+from audioml.cli import main
+from audioml.report import write_report
+from audioml.report.charts import calibration, recall_intervals
+from audioml.runs import RunError
+
+HOSTILE = "<img src=x onerror=alert(1)></script><b>"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run with its report."""
+    root = tmp_path_factory.mktemp("run")
+    words = [*SETTINGS, f"data.root={make_tiny(root / 'data')}", f"run.dir={root / 'run'}"]
+    assert main(["train", *words, "splits.protocol=nested"]) == 0
+    return root / "run"
+
+
+def read_clips(page: str) -> dict:
+    """Read the list that the page's script shows."""
+    return json.loads(re.search(r'id="clip-data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_every_run_has_one_with_all_its_parts(run):
+    page = (run / "report.html").read_text()
+    for part in ("curves", "confusion", "classes", "augmentation", "split", "speed", "again"):
+        assert f'<section id="{part}"' in page
+    accuracy = json.loads((run / "summary.json").read_text())["accuracy"]
+    assert f"<dt>Accuracy</dt><dd>{accuracy:.1%}</dd>" in page
+    assert "no leak" in page
+    assert (run / "report.html").stat().st_size < 15e6
+
+
+def test_it_lists_every_tested_clip_with_its_sound(run):
+    content = read_clips((run / "report.html").read_text())
+    table = pd.read_csv(run / "predictions.csv")
+    assert [clip["path"] for clip in content["clips"]] == table["path"].tolist()
+    said = [content["labels"][clip["said"]] for clip in content["clips"]]
+    assert said == table["predicted"].tolist()
+    assert all(clip["audio"].startswith("data:audio/mpeg;base64,") for clip in content["clips"])
+    first = table.iloc[0]
+    assert content["clips"][0]["top"][0][1] == pytest.approx(
+        max(first[f"p_{label}"] for label in content["labels"]), abs=1e-4
+    )
+
+
+def test_nothing_outside_is_asked(run):
+    page = (run / "report.html").read_text()
+    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)  # Plotly names its home
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", own)
+    assert "default-src 'none'" in page
+
+
+def test_the_card(run):
+    card = (run / "model_card.md").read_text()
+    assert card.startswith("---\nlibrary_name: audioml\n")
+    for words in (
+        "license: cc-by-3.0",
+        "| Accuracy |",
+        "no leak",
+        "## Limits",
+        "low, middle, high",
+    ):
+        assert words in card
+
+
+def test_it_can_be_left_out_and_made_later(run, tmp_path):
+    words = [*SETTINGS, f"data.root={run.parent / 'data'}", f"run.dir={tmp_path / 'run'}"]
+    assert main(["train", *words, "train.epochs=1", "run.report=false"]) == 0
+    assert not (tmp_path / "run" / "report.html").exists()
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_cross_validation_links_its_folds(run, tmp_path):
+    words = [*SETTINGS, f"data.root={run.parent / 'data'}", f"run.dir={tmp_path / 'run'}"]
+    assert main(["crossval", *words, "train.epochs=1", "splits.protocol=fixed"]) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    for fold in range(1, 6):
+        assert f'href="fold-{fold}/report.html"' in page
+        assert (tmp_path / "run" / f"fold-{fold}" / "report.html").is_file()
+    assert len(read_clips(page)["clips"]) == 45
+    assert all(clip["audio"] for clip in read_clips(page)["clips"])
+    assert "Deviation of folds" in page
+
+
+def copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+def test_without_the_data_it_says_so(run, tmp_path):
+    folder = copy(run, tmp_path)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace(str(run.parent / "data"), str(tmp_path / "gone")))
+    write_report(folder)
+    page = (folder / "report.html").read_text()
+    assert f"the data are no longer at {tmp_path / 'gone'}" in page
+    assert "data:audio" not in page
+
+
+def test_with_other_data_nothing_is_played(run, tmp_path):
+    folder = copy(run, tmp_path)
+    split = pd.read_csv(folder / "split.csv", dtype=str)
+    split.iloc[::-1].to_csv(folder / "split.csv", index=False)
+    write_report(folder)
+    assert "are not those of the run" in (folder / "report.html").read_text()
+
+
+def test_names_are_escaped(run, tmp_path):
+    folder = copy(run, tmp_path)
+    for name in ("predictions.csv", "per_class.csv", "split.csv"):
+        table = pd.read_csv(folder / name, dtype={"source": str})
+        for column in ("label", "predicted"):
+            if column in table:
+                table[column] = table[column].replace("low", HOSTILE)
+        if "path" in table:
+            table["path"] = [f"{HOSTILE}{path}" for path in table["path"]]
+        table.rename(columns={"p_low": f"p_{HOSTILE}"}).to_csv(folder / name, index=False)
+    write_report(folder)
+    page = (folder / "report.html").read_text()
+    assert "<img src=x" not in page
+    assert page.count("</script>") == page.count("<script")
+    assert read_clips(page)["labels"][0] == HOSTILE
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.csv", "split.csv", "env.json"])
+def test_a_run_without_a_file(run, tmp_path, capsys, name):
+    folder = copy(run, tmp_path)
+    (folder / name).unlink()
+    assert main(["report", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert name in error
+    assert error.count("\n") == 1
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(RunError, match="give the folder of a finished run"):
+        write_report(tmp_path)
+
+
+def test_calibration_by_hand():
+    confidence = np.array([0.95, 0.95, 0.55, 1.0])
+    table, error = calibration(confidence, np.array([True, False, True, True]))
+    assert table["n_clips"].tolist() == [1, 3]
+    assert table["accuracy"].tolist() == pytest.approx([1, 2 / 3])
+    expected = (abs(0.55 - 1) + 3 * abs(2.9 / 3 - 2 / 3)) / 4
+    assert error == pytest.approx(expected)
+
+
+def test_recall_counts_recordings():
+    target = np.array([0, 0, 0, 0])
+    alone, together = (
+        recall_intervals(target, np.ones(4, bool), np.array(sources), 2)
+        for sources in (["a", "b", "c", "d"], ["a", "a", "a", "a"])
+    )
+    assert alone[0][0] == together[0][0] == 1.0
+    assert alone[0][1] > together[0][1]
+    assert np.isnan(alone[1][0])
