@@ -271,7 +271,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check("train.epochs", self.epochs, 1)
         check("train.batch_size", self.batch_size, 2)
-        check("train.accumulate", self.accumulate, 1, self.batch_size)
+        check("train.accumulate", self.accumulate, 1)
         check("train.eval_batch_size", self.eval_batch_size, 1)
         check("train.seed", self.seed, 0, 2**63 - 1)
         check("train.patience", self.patience, 0)
