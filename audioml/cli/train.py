@@ -1,6 +1,7 @@
 """``audioml train``, ``crossval`` and ``sweep``."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from audioml.cli.settings import add_settings, read_settings, refuse_changes
@@ -39,14 +40,23 @@ def _train(arguments: argparse.Namespace) -> int:
         return 0
     refuse_changes(config, arguments.settings)
     from audioml.experiment import run_experiment
-    from audioml.report import write_report
 
     summary = run_experiment(config, ranks=ranks)
-    if config.run.report and ranks.is_main:
-        write_report(Path(summary["folder"]))
+    if ranks.is_main:
+        _report([Path(summary["folder"])])
     if arguments.json and ranks.is_main:
         print_json(summary)
     return 0
+
+
+def _report(folders: Sequence[Path]) -> None:
+    """Write the reports of finished runs, if their own settings want them: also of resumed ones."""
+    from audioml.config import load_config
+    from audioml.report import write_report
+
+    for folder in folders:
+        if load_config([folder / "config.yaml"]).run.report:
+            write_report(folder)
 
 
 def add_crossval(verbs: Verbs) -> None:
@@ -70,13 +80,11 @@ def _crossval(arguments: argparse.Namespace) -> int:
     config = read_settings(arguments.settings)
     refuse_changes(config, arguments.settings)
     from audioml.crossval import run_crossval
-    from audioml.report import write_report
 
     summary = run_crossval(config)
-    if config.run.report and summary is not None:  # else other processes have folds to do
-        for fold in summary["folds"]:
-            write_report(Path(summary["folder"]) / f"fold-{fold['fold']}")
-        write_report(Path(summary["folder"]))
+    if summary is not None:  # else other processes have folds to do
+        folder = Path(summary["folder"])
+        _report([*(folder / f"fold-{fold['fold']}" for fold in summary["folds"]), folder])
     if arguments.json:
         print_json(summary)
     return 0

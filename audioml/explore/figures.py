@@ -20,7 +20,8 @@ RANGE_DB: Final = 80.0
 """Levels that are shown, below the loudest [dB]."""
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#767676"
 _INK, _LIGHT_BLUE = "#7f8794", "#3d8fd1"
-_CARD_IN: Final = (4.4, 2.8)
+_CARD_IN: Final = (3.6, 2.5)
+_CARD_EDGES_IN: Final = (0.62, 0.1, 0.46, 0.06)  # left, right, bottom, top of what is drawn
 _N_COLUMNS: Final = 4
 _N_POINTS: Final = 1200  # of a drawn waveform
 _MOST_PICTURES: Final = 48
@@ -209,7 +210,7 @@ def _fill(cells: list[Change | None], length: int) -> list[Change | None]:
 
 def plot_example(example: Example, frontend: BandLevels) -> Figure:
     """Draw a waveform above its log-mel, for a page, dark or light."""
-    figure = Figure(figsize=_CARD_IN, layout="constrained")
+    figure = _make_card(_CARD_IN[1])
     wave, mel = figure.subplots(2, 1, height_ratios=(1, 2.2), sharex=True)
     draw_waveform(wave, example.waveform, frontend.sample_rate)
     level_db = example.level_db - example.level_db.max()
@@ -222,11 +223,26 @@ def plot_example(example: Example, frontend: BandLevels) -> Figure:
 
 def plot_change(change: Change, top_db: float, frontend: BandLevels) -> Figure:
     """Draw a log-mel below ``top_db``, for a page, dark or light."""
-    figure = Figure(figsize=(_CARD_IN[0], 0.75 * _CARD_IN[1]), layout="constrained")
+    figure = _make_card(0.72 * _CARD_IN[1])
     axes = figure.subplots()
     draw_levels(axes, change.level_db, frontend, (top_db - RANGE_DB, top_db))
     axes.set(xlabel="Time [s]", ylabel="Frequency [Hz]")
     _ink(axes)
+    return figure
+
+
+def _make_card(height_in: float) -> Figure:
+    """Make a small figure with fixed edges: finding them would take as long as drawing it."""
+    width_in = _CARD_IN[0]
+    left, right, bottom, top = _CARD_EDGES_IN
+    figure = Figure(figsize=(width_in, height_in))
+    figure.subplots_adjust(
+        left=left / width_in,
+        right=1 - right / width_in,
+        bottom=bottom / height_in,
+        top=1 - top / height_in,
+        hspace=0.14,
+    )
     return figure
 
 

@@ -1,10 +1,14 @@
 """The model card: what a model is, how good it is, and what it is not for."""
 
-from typing import Any, Final
+import html
+import re
+from typing import Final
 
 import numpy as np
+import yaml
 
 from audioml import __version__
+from audioml.explore.survey import readable
 from audioml.markdown import markdown_table
 from audioml.report.charts import recall_intervals
 from audioml.report.content import Content
@@ -29,17 +33,11 @@ def render_card(content: Content) -> str:
     parts = content.split["part"].value_counts().to_dict()
     sources = content.split.groupby("part")["source"].nunique().to_dict()
     sizes = ", ".join(f"{n} {name} ({sources[name]} recordings)" for name, n in parts.items())
+    of_fold = " (first fold)" if content.folds else ""
+    run = "RUN_FOLDER/fold-1" if content.folds else "RUN_FOLDER"
     return f"""\
 ---
-library_name: audioml
-pipeline_tag: audio-classification
-license: {licence}
-tags:
-- audio-classification
-- {config.model.name}
-metrics:
-- accuracy
----
+{_front_matter(content, licence)}---
 
 # {config.model.name} on {summary["data"]}
 
@@ -50,7 +48,8 @@ converted) and was trained on clips of {config.audio.clip_s:g} s. The front end 
 
 ## How good it is
 
-Protocol `{summary["protocol"]}`: {PROTOCOLS.get(summary["protocol"], "")}. {_say_chosen(summary)}
+Protocol `{summary["protocol"]}`: {PROTOCOLS.get(summary["protocol"], "")}. The weights
+are {content.chosen}.
 
 {markdown_table(("figure", "value"), list(list_tiles(content)))}
 
@@ -60,20 +59,20 @@ The interval is a bootstrap over recordings; those of the classes are Wilson's:
 
 ## Data
 
-{data_words} Clips of each part: {sizes}.
+{data_words} Clips of each part{of_fold}: {sizes}.
 
 Leak audit: {"; ".join(content.audit)}.
 
 ## How to use it
 
 ```sh
-audioml predict RUN_FOLDER sound.wav
+audioml predict {run} sound.wav
 ```
 
 ```python
 from audioml.classifier import Classifier
 
-probability = Classifier.load("RUN_FOLDER")(waveform)  # [batch, time] -> [batch, class]
+probability = Classifier.load("{run}")(waveform)  # [batch, time] -> [batch, class]
 ```
 
 ## Limits
@@ -90,15 +89,38 @@ audioml {__version__}, commit {environment.get("commit")}, torch {environment.ge
 """
 
 
+def _front_matter(content: Content, licence: str) -> str:
+    """Say the same to programs: Hugging Face's metadata, figures as a model index."""
+    summary, name = content.summary, content.config.model.name
+    data = str(summary["data"])
+    figures = (("accuracy", "accuracy"), ("f1", "macro_f1"), ("roc_auc", "macro_auc"))
+    results = {
+        "task": {"type": "audio-classification"},
+        "dataset": {"name": data, "type": data, "split": summary.get("evaluated_on", "test")},
+        "metrics": [
+            {"type": kind, "name": key, "value": round(summary[key], 4)} for kind, key in figures
+        ],
+    }
+    facts = {
+        "library_name": "audioml",
+        "pipeline_tag": "audio-classification",
+        "license": licence,
+        "tags": ["audio-classification", name],
+        "metrics": ["accuracy", "f1", "roc_auc"],
+        "model-index": [{"name": f"{name} on {data}", "results": [results]}],
+    }
+    return yaml.safe_dump(facts, sort_keys=False)
+
+
+def _write_label(label: str) -> str:
+    """Write a label so that Markdown takes nothing in it for a mark."""
+    line = html.escape(" ".join(readable(label).split()))
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", line)
+
+
 def _list_labels(content: Content) -> str:
-    labels = content.results.labels
+    labels = [_write_label(label) for label in content.results.labels]
     return ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
-
-
-def _say_chosen(summary: dict[str, Any]) -> str:
-    if summary.get("weights") == "best":
-        return f"The weights are those of the best epoch ({summary['best_epoch']}) on validation."
-    return "The weights are those of the last epoch."
 
 
 def _class_table(content: Content) -> str:
@@ -106,7 +128,7 @@ def _class_table(content: Content) -> str:
     n_clips = np.bincount(results.target, minlength=len(labels))
     recalls = recall_intervals(results.target, results.is_right, results.sources, len(labels))
     rows = [
-        (label, f"{n}", f"{recall:.1%}", f"{low:.1%} to {high:.1%}")
+        (_write_label(label), f"{n}", f"{recall:.1%}", f"{low:.1%} to {high:.1%}")
         for label, n, (recall, low, high) in zip(labels, n_clips, recalls, strict=True)
         if n
     ]

@@ -1,6 +1,5 @@
 """Charts of a report: learning curves, classes, reliability."""
 
-import html
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from audioml.explore.charts import escape
 from audioml.statistics import wilson_interval
 
 _BLUE, _ORANGE, _GREY = "#3d8fd1", "#e0701a", "#8a93a3"
@@ -22,13 +22,16 @@ _LEGEND: Final = {
 _ROW_PX, _MARGIN_PX = 26, 90
 
 
-def chart_curves(history: pd.DataFrame, name: str, title: str) -> dict[str, Any]:
+def chart_curves(
+    history: pd.DataFrame, name: str, title: str, best_epoch: int | None = None
+) -> dict[str, Any]:
     """Draw a figure over the epochs, of training and, where there is one, of validation.
 
     Args:
         history: A row an epoch.
         name: The figure: ``loss`` or ``accuracy``.
         title: What to call it.
+        best_epoch: The epoch that validation chose, if it did.
     """
     parts = (("train", "training (augmented)", _BLUE), ("val", "validation", _ORANGE))
     data = [
@@ -53,13 +56,28 @@ def chart_curves(history: pd.DataFrame, name: str, title: str) -> dict[str, Any]
             "margin": {"l": 48, "r": 10, "t": 40, "b": 40},
             "xaxis": {"title": {"text": "Epoch"}},
             "yaxis": limits,
-            "legend": {
-                "orientation": "h",
-                "x": 1,
-                "xanchor": "right",
-                "y": 1.02,
-                "yanchor": "bottom",
-            },
+            "legend": _LEGEND,
+            "shapes": [_mark(best_epoch)] if best_epoch else [],
+        },
+    }
+
+
+def _mark(epoch: int) -> dict[str, Any]:
+    """Draw an upright line at the best epoch."""
+    return {
+        "type": "line",
+        "x0": epoch,
+        "x1": epoch,
+        "yref": "paper",
+        "y0": 0,
+        "y1": 1,
+        "line": {"color": _GREY, "dash": "dot", "width": 1.5},
+        "label": {
+            "text": "best",
+            "textposition": "start",
+            "textangle": 0,
+            "xanchor": "right",
+            "font": {"color": _GREY},
         },
     }
 
@@ -95,7 +113,7 @@ def chart_recall(
     """Draw each class's recall with its interval, the worst on top."""
     order = sorted(range(len(labels)), key=lambda n: -np.nan_to_num(intervals[n][0], nan=2))
     recall, low, high = (np.array([intervals[n] for n in order]).T * 100).tolist()
-    names = [html.escape(labels[n]) for n in order]
+    names = [escape(labels[n]) for n in order]
     bar = {
         "type": "bar",
         "orientation": "h",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from audioml.config import RunConfig, load_config
-from audioml.datasets import load_manifest
+from audioml.datasets import load_manifest, locate
 from audioml.datasets.manifest import Clip, DataError, Manifest
 from audioml.results import Results
 from audioml.runs import RunError
@@ -59,6 +59,16 @@ class Content:
         """What the audit of the split found; of the first fold, for a cross-validation."""
         runs = [self.summary, *self.summary.get("folds", ())]
         return next((run["audit"] for run in runs if "audit" in run), [])
+
+    @property
+    def chosen(self) -> str:
+        """Which weights were evaluated, in words."""
+        runs = self.summary.get("folds") or [self.summary]
+        if runs[0].get("weights") != "best":
+            return "those of the last epoch"
+        if self.folds:
+            return "those of each fold's best epoch on validation"
+        return f"those of the best epoch on validation, {runs[0]['best_epoch']}"
 
     def top(self) -> list[list[tuple[str, float]]]:
         """List each clip's likeliest classes with their probabilities."""
@@ -114,9 +124,8 @@ def read_content(path: Path) -> Content:
 
 def _find_data(config: RunConfig, split: pd.DataFrame) -> tuple[Manifest | None, str]:
     """Load the manifest again, if the data are there and still the same."""
-    root = config.data.root or config.data.manifest
-    if root is not None and not Path(root).expanduser().exists():
-        return None, f"the data are no longer at {root}"
+    if not locate(config.data).exists():  # and nothing is downloaded or generated for a report
+        return None, f"the data are no longer at {locate(config.data)}"
     try:
         manifest = load_manifest(config.data, check_files=False)
     except DataError as error:

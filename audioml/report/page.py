@@ -1,6 +1,7 @@
 """The page of a run, made ready for its template."""
 
 import json
+import logging
 import shlex
 from collections.abc import Iterator
 from typing import Any, Final
@@ -10,6 +11,7 @@ import numpy as np
 from audioml import __version__
 from audioml.config import to_yaml
 from audioml.explore.survey import readable
+from audioml.model_files import ModelError
 from audioml.pages import render
 from audioml.report.charts import (
     calibration,
@@ -19,9 +21,12 @@ from audioml.report.charts import (
     recall_intervals,
 )
 from audioml.report.content import Content
-from audioml.report.sounds import MOST_HEARD, MOST_PICTURED, Sounds
+from audioml.report.sounds import MOST_PICTURED, Sounds
 from audioml.statistics import bootstrap_mean
 
+log = logging.getLogger("audioml")
+
+_MOST_BESIDE: Final = 12  # classes of a matrix that leaves room for the clips beside it
 PROTOCOLS: Final = {
     "nested": "three folds train, one chooses the epoch, one tests",
     "fixed": "four of five folds train, the last epoch is measured on the fifth, nothing is chosen",
@@ -36,12 +41,11 @@ def render_report(content: Content) -> str:
     sounds = Sounds(content)
     mistakes = sounds.choose_mistakes()
     has_sounds = content.manifest is not None
-    others = np.flatnonzero(results.is_right).tolist()
-    heard = (mistakes + others)[:MOST_HEARD] if has_sounds else []
-    audio = dict(sounds.audio(heard))
+    audio = dict(sounds.audio(sounds.choose_heard())) if has_sounds else {}
     pictures = dict(sounds.pictures(mistakes[:MOST_PICTURED])) if has_sounds else {}
     table, error = calibration(results.probability.max(axis=1), results.is_right)
     counts = results.confusion_matrix()
+    demonstrations, not_shown = _demonstrate(sounds)
     intervals = recall_intervals(
         results.target, results.is_right, results.sources, len(results.labels)
     )
@@ -58,6 +62,9 @@ def render_report(content: Content) -> str:
         protocol_words=PROTOCOLS.get(summary["protocol"], ""),
         fold=summary.get("fold"),
         folds=list(_list_folds(content)),
+        folds_mean=_average_folds(summary),
+        chosen=content.chosen,
+        is_beside=len(results.labels) <= _MOST_BESIDE,
         curves=_curves(content),
         recall=chart_recall(results.labels, intervals, counts.sum(axis=1).tolist()),
         reliability=chart_reliability(table),
@@ -70,7 +77,8 @@ def render_report(content: Content) -> str:
         n_heard=len(audio),
         mistakes=_list_mistakes(content, mistakes, pictures, audio),
         n_mistakes=len(mistakes),
-        demonstrations=list(sounds.demonstrations()),
+        demonstrations=demonstrations,
+        not_shown=not_shown,
         parts=content.split["part"].value_counts().to_dict(),
         n_sources=content.split.groupby("part")["source"].nunique().to_dict(),
         audit=content.audit,
@@ -81,6 +89,15 @@ def render_report(content: Content) -> str:
         version=__version__,
         charts=True,
     )
+
+
+def _demonstrate(sounds: Sounds) -> tuple[list[dict[str, Any]], str]:
+    """Show what augmentation did, or say why it can't be shown."""
+    try:
+        return list(sounds.demonstrations()), ""
+    except ModelError as error:  # everything else can be told without the model
+        log.warning("report    without what augmentation did: %s", error)
+        return [], readable(str(error))
 
 
 def list_tiles(content: Content) -> Iterator[tuple[str, str]]:
@@ -113,13 +130,26 @@ def _list_folds(content: Content) -> Iterator[dict[str, Any]]:
         }
 
 
+def _average_folds(summary: dict[str, Any]) -> dict[str, str]:
+    """Give mean and deviation of what folds have in common; nothing for a single run."""
+    if "folds" not in summary:
+        return {}
+    return {
+        "accuracy": f"{summary['accuracy']:.1%} ± {summary['accuracy_sd']:.1%}",
+        "macro_auc": f"{summary['macro_auc']:.4f} ± {summary['macro_auc_sd']:.4f}",
+        "n_test": f"{summary['n_test']} in all",
+        "train_time": f"{summary['train_time_s']:,.0f} s in all",
+    }
+
+
 def _curves(content: Content) -> list[dict[str, Any]]:
     history = content.history
     if history is None or not len(history):
         return []
+    best = content.summary.get("best_epoch")
     return [
-        chart_curves(history, "loss", "Loss"),
-        chart_curves(history, "accuracy", "Accuracy"),
+        chart_curves(history, "loss", "Loss", best),
+        chart_curves(history, "accuracy", "Accuracy", best),
     ]
 
 

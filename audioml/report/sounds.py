@@ -23,7 +23,7 @@ from audioml.pages import audio_uri, picture_uri
 from audioml.report.content import Content
 
 MOST_PICTURED: Final = 12  # mistakes
-MOST_HEARD: Final = 80  # clips, mistakes first: the page stays below 15 MB
+MOST_HEARD: Final = 40  # tested clips: encoding one takes a tenth of a second
 _LONGEST_S: Final = 10.0
 _N_DEMONSTRATED: Final = 2  # training clips
 _SHOWN: Final = ("original", "noise", "pitch", "stretch", "all", "pitchUp2", "stretch0.9", "noisy")
@@ -60,6 +60,15 @@ class Sounds:
         rows: list[int] = wrong[np.argsort(-sureness, kind="stable")].tolist()
         return rows
 
+    def choose_heard(self) -> list[int]:
+        """Choose clips to listen to: the mistakes, then the classes' others in turn."""
+        results = self.content.results
+        right = results.predictions[results.is_right]
+        turn = right.groupby("label", sort=False).cumcount().to_numpy()
+        order = np.argsort(turn, kind="stable")
+        others: list[int] = np.flatnonzero(results.is_right)[order].tolist()
+        return (self.choose_mistakes() + others)[:MOST_HEARD]
+
     def pictures(self, rows: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Draw waveform and log-mel of tested clips; of those that can be decoded."""
         for row in rows:
@@ -69,7 +78,7 @@ class Sounds:
             with torch.no_grad():
                 level_db = self.frontend(torch.from_numpy(waveform)[None])[0].numpy()
             example = Example(clip=row, row=pd.Series(), waveform=waveform, level_db=level_db)
-            yield row, picture_uri(plot_example(example, self.frontend), dpi=90)
+            yield row, picture_uri(plot_example(example, self.frontend), dpi=130)
 
     def audio(self, rows: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Encode tested clips; those that can be decoded."""
@@ -118,7 +127,7 @@ class Sounds:
         return {
             "title": _TITLES.get(change.name, change.name.capitalize()),
             "value": f"{value}{when}",
-            "picture": picture_uri(plot_change(change, top_db, frontend), dpi=80),
+            "picture": picture_uri(plot_change(change, top_db, frontend), dpi=120),
             "audio": None if waveform is None else audio_uri(waveform, frontend.sample_rate),
         }
 

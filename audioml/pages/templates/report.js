@@ -27,10 +27,12 @@
       const row = rows.insertRow();
       cell(row, clip.path, "path");
       cell(row, labels[clip.true]);
-      cell(row, labels[clip.said], clip.true === clip.said ? "" : "miss");
+      const next = document.createElement("div");
+      next.className = "quiet";
+      next.textContent = clip.top.slice(1).map(([n, share]) => `${labels[n]} ${percent(share)}`).join(", ");
+      cell(row, labels[clip.said], clip.true === clip.said ? "" : "miss").append(next);
       cell(row, percent(clip.top[0][1]));
-      cell(row, clip.top.slice(1).map(([n, share]) => `${labels[n]} ${percent(share)}`).join(", "), "quiet");
-      if (document.querySelector(".list thead th:nth-child(6)")) {
+      if (document.querySelector(".list thead th:nth-child(5)")) {
         const place = row.insertCell();
         if (clip.audio) {
           const player = document.createElement("audio");
