@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from audioml.config import AudioConfig
 from audioml.datasets.manifest import describe_examples
 from audioml.decode import DecodeError, thread_pool
 from audioml.errors import UserError
+from audioml.progress import progress_bar
 from audioml.windowing import WindowPlan, plan_windows, read_windows
 
 log = logging.getLogger("audioml")
@@ -89,8 +90,12 @@ def find_sounds(path: Path) -> list[Path]:
         raise PredictError(
             f"{path}: no sound files in it, {found}; expected names ending in {', '.join(SUFFIXES)}"
         )
-    if len(files) > len(sounds):
-        log.info("left out  %d files that are no sounds by name", len(files) - len(sounds))
+    if others := [str(file) for file in files if file.suffix.lower() not in SUFFIXES]:
+        log.info(
+            "left out  %d files that are no sounds by name: %s",
+            len(others),
+            describe_examples(others),
+        )
     return sounds
 
 
@@ -114,7 +119,7 @@ def predict(
     batch_size: int = 32,
     n_threads: int = 0,
 ) -> Iterator[Prediction]:
-    """Classify files, decoding the next ones while the model works.
+    """Classify files, decoding the next ones while the model works, with a progress bar.
 
     A file of up to one and a half clips is cut and padded as the run's evaluation does, so a clip
     of the data set gets the probabilities that it got there. A longer one gets overlapping windows,
@@ -134,7 +139,8 @@ def predict(
     pool = thread_pool(n_threads)
     try:
         parts = _read_parts(pool, files, audio, overlap)
-        for number, heard in groupby(_classify(classifier, parts, batch_size), _get_file):
+        heard_parts = _show_progress(_classify(classifier, parts, batch_size), files, audio)
+        for number, heard in groupby(heard_parts, _get_file):
             yield _join(files[number], audio, list(heard))
     finally:
         pool.shutdown(cancel_futures=True)
@@ -229,6 +235,21 @@ def _classify_all(
         begin, end = end, end + len(part.windows)
         own = probability[begin:end]
         yield _HeardPart(part.file, part.plan, own, not part.windows.any(), part.error)
+
+
+def _show_progress(
+    parts: Iterable[_HeardPart], files: Sequence[Path], audio: AudioConfig
+) -> Iterator[_HeardPart]:
+    """Pass parts on behind a bar that counts the files' bytes, so that long files count more."""
+    n_bytes = [file.stat().st_size if file.is_file() else 0 for file in files]
+    done = [0, *accumulate(n_bytes)]
+    with progress_bar(task="predict", total=done[-1], unit="B") as bar:
+        for part in parts:
+            share = 1.0
+            if part.plan is not None:
+                share = min((part.plan.begin[-1] + audio.n_time) / part.plan.length, 1.0)
+            bar.update(done[part.file] + share * n_bytes[part.file] - bar.n)
+            yield part
 
 
 def _join(path: Path, audio: AudioConfig, parts: Sequence[_HeardPart]) -> Prediction:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,36 @@ def test_bad_files_stand_between_good_ones(classifier, tmp_path):
     assert found[1].probability.shape == (1, 3)
 
 
+class Bar:
+    """Takes a bar's place and keeps its steps."""
+
+    def __init__(self, *, total, **_):
+        self.total, self.n, self.steps = total, 0, []
+
+    def update(self, n):
+        self.n += n
+        self.steps.append(n)
+
+
+def test_the_bar_fills_as_files_are_read(classifier, tmp_path, monkeypatch):
+    """It counts bytes, also of files that can't be used; a long file moves it more than once."""
+    (tmp_path / "bad.wav").write_text("no sound")
+    files = [write(tmp_path / "long.wav", 40), tmp_path / "none.wav", tmp_path / "bad.wav"]
+    files.append(write(tmp_path / "short.wav", 0.3))
+    bars = []
+
+    def make(**options):
+        bars.append(Bar(**options))
+        return nullcontext(bars[-1])
+
+    monkeypatch.setattr("audioml.predict.progress_bar", make)
+    list(predict(classifier, files, overlap=0))
+    (bar,) = bars
+    assert bar.n == bar.total == sum(file.stat().st_size for file in files if file.exists())
+    assert min(bar.steps) >= 0
+    assert len(bar.steps) == 6  # 80 windows, 32 at a time, and three files
+
+
 def test_no_files(classifier):
     assert list(predict(classifier, [])) == []
 
@@ -173,7 +204,7 @@ def test_folders_are_searched_by_name(tmp_path, caplog):
     for name in ("b/2.WAV", "1.flac", "notes.txt"):
         (tmp_path / name).touch()
     assert find_sounds(tmp_path) == [tmp_path / "1.flac", tmp_path / "b" / "2.WAV"]
-    assert "left out  1 files" in caplog.text
+    assert f"left out  1 files that are no sounds by name: {tmp_path / 'notes.txt'}" in caplog.text
 
 
 def test_json(run, tmp_path, capsys):

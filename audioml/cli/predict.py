@@ -70,15 +70,13 @@ def _predict(arguments: argparse.Namespace) -> int:
     from audioml.classifier import Classifier
     from audioml.predict import PredictError, check_audible, predict
     from audioml.predictions import write_predictions
-    from audioml.progress import track
 
     classifier = Classifier.load(arguments.model, arguments.device)
     with _find_files(arguments.sounds) as files:
         found = predict(
             classifier, files, overlap=arguments.overlap, batch_size=arguments.batch_size
         )
-        named = map(_name_stdin, found)
-        predictions = list(track(named, task="predict", total=len(files), unit="file"))
+        predictions = list(map(_name_stdin, found))
     if len(predictions) == 1 and predictions[0].error:
         raise PredictError(predictions[0].error)
     check_audible(predictions)

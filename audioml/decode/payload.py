@@ -154,7 +154,8 @@ def _open_samples(path: Path) -> Iterator[_Samples]:
         raise DecodeError(f"{path}: {error.strerror or error}; check the path") from error
     except soundfile.LibsndfileError as error:
         raise DecodeError(
-            f"{path}: not readable as audio ({error.error_string.rstrip('.')}); replace the file"
+            f"{path}: not readable as audio ({error.error_string.rstrip('.')}); replace it, or "
+            "convert it: ffmpeg -i FILE OTHER.wav"
         ) from error
 
 
