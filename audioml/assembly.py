@@ -17,6 +17,7 @@ from audioml.frontend import (
 from audioml.frontend.backends import Kind
 from audioml.models import Network
 from audioml.precision import is_mixed
+from audioml.ranks import ALONE, Ranks
 
 
 class WithFrontend(nn.Sequential, Network):
@@ -30,14 +31,25 @@ class WithFrontend(nn.Sequential, Network):
         return [self[1], *cast(Network, self[3]).stages()]
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     """Turn ``train.device`` into a device; "auto" is CUDA where there is any.
+
+    Args:
+        name: The setting.
+        ranks: Which of the processes this is; of several each takes a GPU of its own.
 
     Raises:
         ConfigError: If there is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if ranks.are_several and name.startswith("cuda"):
+        if name != "cuda":
+            raise ConfigError(
+                f"train.device={name}: each of several ranks takes a GPU of its own; set "
+                "train.device=cuda"
+            )
+        name = f"cuda:{ranks.local_rank}"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -50,7 +62,10 @@ def choose_device(name: str) -> torch.device:
             f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}; set train.device=auto"
         )
     if device.type == "cuda" and (device.index or 0) >= n_gpus:
-        raise ConfigError(f"train.device={name}: {n_gpus} CUDA devices here; set train.device=auto")
+        raise ConfigError(
+            f"train.device={name}: {n_gpus} CUDA devices here; set train.device=auto"
+            + (", and start no more ranks than there are GPUs" if ranks.are_several else "")
+        )
     return device
 
 

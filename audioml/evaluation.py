@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from audioml import metrics, plots
 from audioml.audit import LeakError
 from audioml.datasets.manifest import Manifest, describe_examples
+from audioml.distributed import gather
 from audioml.frontend import BandLevels
 from audioml.loader import Loader
 from audioml.progress import track
+from audioml.ranks import ALONE, Ranks
 from audioml.runs import RunFolder
 
 _N_WARM_UP: Final = 3
@@ -65,7 +67,11 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, loader: Loader, *, autocast: torch.autocast | None = None
+    model: nn.Module,
+    loader: Loader,
+    *,
+    autocast: torch.autocast | None = None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Run a model over a loader's clips, in evaluation mode, without augmentation.
 
@@ -73,6 +79,8 @@ def evaluate(
         model: From the loader's inputs to logits [batch, class].
         loader: The clips; made without ``augment``.
         autocast: The precision the model runs in; None for float32.
+        ranks: Which of the processes this is that share the loader's batches; each gets what all
+            of them found.
 
     Returns:
         Probabilities of every clip, the mean over its crops; the model is left in the mode it was
@@ -84,10 +92,10 @@ def evaluate(
     model.train(was_training)
     clip_index, target, _ = crops[0]
     probability = torch.stack([part[2] for part in crops]).mean(dim=0)
+    own = [part.cpu() for part in (clip_index, target, probability)]
+    clip_index, target, probability = map(torch.cat, zip(*gather(ranks, own), strict=True))
     return Evaluation(
-        clip_index=clip_index.cpu().numpy(),
-        target=target.cpu().numpy(),
-        probability=probability.cpu().numpy(),
+        clip_index=clip_index.numpy(), target=target.numpy(), probability=probability.numpy()
     )
 
 
@@ -102,6 +110,9 @@ def _run_epoch(
         outputs.append(
             (batch.clip_index, batch.target.argmax(dim=1), F.softmax(logits.double(), 1))
         )
+    if not outputs:  # as many ranks as batches, or more
+        nothing = torch.empty(0, dtype=torch.int64)
+        return nothing, nothing, nothing.double()
     return tuple(torch.cat(part) for part in zip(*outputs, strict=True))
 
 

@@ -4,20 +4,20 @@ import logging
 import shlex
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
-from matplotlib.figure import Figure
 
 from audioml import plots
+from audioml.agreement import check_settings, compare_data, compare_settings
 from audioml.assembly import choose_device
 from audioml.challenges import challenge_figures
-from audioml.checkpoints import CheckpointError
-from audioml.config import RunConfig, flatten, load_config, to_yaml
+from audioml.checkpoints import CheckpointError, Checkpoints
+from audioml.config import RunConfig, flatten, to_yaml
 from audioml.determinism import repeatable_operations
+from audioml.distributed import from_main, joined, take_from_main, together
 from audioml.errors import Interrupted
 from audioml.evaluation import (
     Evaluation,
@@ -26,10 +26,12 @@ from audioml.evaluation import (
     refuse_seen,
     write_evaluation,
 )
-from audioml.loader import Batch
 from audioml.memory import describe_memory, explained_memory, is_out_of_memory
 from audioml.model_files import FILE_NAME, write_model
+from audioml.opening import begin_run, open_run
 from audioml.preparation import Experiment, prepare
+from audioml.preview import show_batch
+from audioml.ranks import ALONE, Ranks
 from audioml.runs import (
     RunError,
     RunFolder,
@@ -43,8 +45,8 @@ from audioml.training import Progress, Trainer, describe_epoch
 
 log = logging.getLogger("audioml")
 
-_N_SHOWN = 8  # log-mels in train_batch.png
-_N_HEARD = 4  # clips in TensorBoard
+Result = TypeVar("Result")
+
 _BEFORE_TRAINING = (
     "out of memory before training began; lower train.eval_batch_size, or keep the clips elsewhere "
     "with audio.store=pinned or stream"
@@ -56,6 +58,7 @@ def run_experiment(
     *,
     evaluate_test: bool = True,
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Train, evaluate and write the run folder.
 
@@ -65,6 +68,7 @@ def run_experiment(
             validation clips, which the protocol must have.
         on_epoch: Called with every epoch's figures, once they are saved; what it raises ends the
             run.
+        ranks: Which of the processes that train together this is; rank 0 writes the folder.
 
     Returns:
         The run folder, and what stands in its ``summary.json``.
@@ -74,41 +78,54 @@ def run_experiment(
         LeakError: If the split leaks.
         Interrupted: If it was stopped and can be resumed; the message says how.
     """
-    folder = None
     with ExitStack() as stack:
-        if config.resume is not None:
-            folder = RunFolder.open(Path(config.resume))
-            stack.enter_context(folder.writing())
-            config = load_config([folder.config])
-        device = choose_device(config.train.device)
-        stack.enter_context(repeatable_operations(config, device))
+        stack.enter_context(joined(ranks))
+        config, folder, resumes = open_run(config, ranks, stack)
+        with together(ranks):
+            device = choose_device(config.train.device, ranks)
+            check_settings(config, device, ranks)
+            stack.enter_context(repeatable_operations(config, device))
+        compare_settings(ranks, config)
+        if ranks.are_several and device.type == "cuda":
+            torch.cuda.set_device(device)
         set_log_file = stack.enter_context(log_to_file())
-        _greet(config, device)
-        resumes = folder is not None and folder.checkpoints.are_there
-        with explained_memory(lambda: _BEFORE_TRAINING):
-            experiment = prepare(config, device, resumes=resumes)
-        if folder is None:
-            folder = RunFolder.create(config)
-            folder.write_text("config.yaml", to_yaml(config))  # from here on it can be resumed
-            stack.enter_context(folder.writing())
-        set_log_file(folder.path / "log.txt")
+        _greet(config, device, ranks)
+        with together(ranks), explained_memory(lambda: _BEFORE_TRAINING):
+            experiment = prepare(config, device, resumes=resumes, ranks=ranks)
+        compare_data(ranks, experiment.manifest, experiment.split, experiment.store)
+        take_from_main(ranks, experiment.frontend.buffers())
+        with together(ranks):
+            if ranks.is_main:
+                folder = folder or begin_run(config, stack)
+                set_log_file(folder.path / "log.txt")
         part = "test" if evaluate_test else "val"
-        return _Run(experiment, folder, resumes=resumes, part=part, on_epoch=on_epoch).finish()
+        run = _Run(experiment, folder, ranks, resumes=resumes, part=part, on_epoch=on_epoch)
+        return run.finish()
 
 
 class _Run:
-    """A prepared experiment on its way to a finished folder; ``part`` is evaluated in the end."""
+    """A prepared experiment on its way to a finished folder; ``part`` is evaluated in the end.
+
+    Every rank goes the same way, and rank 0, which alone has folder and tracker, writes.
+    """
+
+    folder: RunFolder
+    tracker: Tracker
 
     def __init__(
         self,
         experiment: Experiment,
-        folder: RunFolder,
+        folder: RunFolder | None,
+        ranks: Ranks,
         *,
         resumes: bool,
         part: str,
         on_epoch: Callable[[dict[str, float]], None],
     ) -> None:
-        self.x, self.folder = experiment, folder
+        self.x, self.ranks = experiment, ranks
+        if folder is not None:
+            self.folder = folder
+        self.path = from_main(ranks, lambda: str(self.folder.path))
         self.part, self.on_epoch = part, on_epoch
         self.trainer = Trainer(
             model=experiment.model,
@@ -121,25 +138,28 @@ class _Run:
             clip_names=lambda index: experiment.manifest.clips[index].path.name,
             on_epoch=self._on_epoch,
             on_save=self._save,
-            on_progress=lambda step, figures: self.tracker.log_progress(step, figures),
+            on_progress=self._on_progress,
+            ranks=ranks,
         )
         self.commit = describe_commit()
         if resumes:
-            self._take_up(folder.checkpoints.load_last())
-        else:
-            folder.write_start(split_table(experiment.manifest, experiment.split))
+            self._take_up(self._load(Checkpoints.load_last))
+        elif ranks.is_main:
+            self.folder.write_start(split_table(experiment.manifest, experiment.split))
             if len(experiment.bad_files):
-                folder.write_table("bad_files.csv", experiment.bad_files)
+                self.folder.write_table("bad_files.csv", experiment.bad_files)
             self._save()
-        self.tracker = Tracker(folder.path, self.trainer.progress.epoch)
+        if ranks.is_main:
+            self.tracker = Tracker(self.folder.path, self.trainer.progress.epoch)
 
     def finish(self) -> dict[str, Any]:
         """Train, evaluate, write."""
-        log.info("run       %s", self.folder.path)
-        resume = f"python train.py {shlex.quote(f'resume={self.folder.path}')}"
+        log.info("run       %s", self.path)
+        resume = f"python train.py {shlex.quote(f'resume={self.path}')}"
         try:
             with explained_memory(self._explain_memory):
-                self._show_batch()
+                if self.ranks.is_main:
+                    show_batch(self.x, self.folder, self.tracker)
                 self._fit()
                 log.info("trained   in %.0f s", self.trainer.progress.train_s)
                 return self._evaluate()
@@ -151,17 +171,23 @@ class _Run:
                 f"stopped; the last checkpoint is kept. Continue with: {resume}"
             ) from stop
         finally:
-            self.tracker.close()
+            if self.ranks.is_main:
+                self.tracker.close()
 
     def _on_epoch(self, row: dict[str, float], is_best: bool) -> None:
         log.info("%s", describe_epoch(row, self.x.config.train.epochs, is_best))
-        self.folder.write_table("metrics.csv", self.trainer.progress.history)
-        self.tracker.log_epoch(row)
-        checkpoint = self._checkpoint()
-        if is_best:  # first, so that last.pt never names a best epoch that best.pt lacks
-            self.folder.checkpoints.save_best(checkpoint)
-        self.folder.checkpoints.save_last(checkpoint)
+        if self.ranks.is_main:
+            self.folder.write_table("metrics.csv", self.trainer.progress.history)
+            self.tracker.log_epoch(row)
+            checkpoint = self._checkpoint()
+            if is_best:  # first, so that last.pt never names a best epoch that best.pt lacks
+                self.folder.checkpoints.save_best(checkpoint)
+            self.folder.checkpoints.save_last(checkpoint)
         self.on_epoch(row)
+
+    def _on_progress(self, step: int, figures: dict[str, float]) -> None:
+        if self.ranks.is_main:
+            self.tracker.log_progress(step, figures)
 
     def _fit(self) -> None:
         """Train to the end; where memory runs out, with smaller batches if that is allowed."""
@@ -183,7 +209,7 @@ class _Run:
             if self.x.device.type == "cuda":
                 torch.cuda.empty_cache()
             self.folder.write_text("config.yaml", to_yaml(config))
-            self._take_up(self.folder.checkpoints.load_last())
+            self._take_up(self._load(Checkpoints.load_last))
             self._save()
 
     def _explain_memory(self) -> str:
@@ -196,7 +222,12 @@ class _Run:
         )
 
     def _save(self) -> None:
-        self.folder.checkpoints.save_last(self._checkpoint())
+        if self.ranks.is_main:
+            self.folder.checkpoints.save_last(self._checkpoint())
+
+    def _load(self, read: Callable[[Checkpoints], Result]) -> Result:
+        """Read something of the checkpoints, on rank 0, and have it on all ranks."""
+        return from_main(self.ranks, lambda: read(self.folder.checkpoints))
 
     def _checkpoint(self) -> dict[str, Any]:
         """Collect a checkpoint: what a resume needs, and what a stranger must know to use it."""
@@ -226,7 +257,7 @@ class _Run:
             changed.append("labels")
         if changed:
             raise RunError(
-                f"resume={self.folder.path}: not the data the run began with ({', '.join(changed)} "
+                f"resume={self.path}: not the data the run began with ({', '.join(changed)} "
                 "changed); restore them, or start a new run"
             )
         self.x.frontend.load_state_dict(checkpoint["frontend"])
@@ -238,15 +269,9 @@ class _Run:
 
     def _take_up_best(self) -> None:
         """Keep to the best epoch that is there: it may be newer than the last checkpoint."""
-        p, checkpoints, best = self.trainer.progress, self.folder.checkpoints, Progress()
-        if checkpoints.best.exists():
-            try:
-                best = Progress(**checkpoints.load_best()["progress"])
-            except CheckpointError as error:
-                raise CheckpointError(
-                    f"{error}; delete the file to go on with the best of the epochs to come"
-                ) from error
-        elif p.best_epoch:
+        p = self.trainer.progress
+        best = Progress(**self._load(_read_best))
+        if p.best_epoch and not best.epoch and self.ranks.is_main:
             log.warning("lost      the best epoch so far, %d: no best.pt", p.best_epoch)
         p.best_epoch, p.best_score = best.best_epoch, best.best_score
 
@@ -255,25 +280,28 @@ class _Run:
         loader, clips = self.x.loaders[self.part], self.x.split.parts[self.part]
         evaluations = {"last": self.trainer.evaluate(loader)}
         if self.trainer.progress.best_epoch:
-            best = self.folder.checkpoints.load_best()
+            best = self._load(Checkpoints.load_best)
             refuse_seen(self.x.manifest, clips, best["train_sources"])
             self.trainer.load_weights(best)
             evaluations["best"] = self.trainer.evaluate(loader)
         weights = "best" if "best" in evaluations else "last"
         for name, evaluation in evaluations.items():
             log.info("%-9s %s weights: %s", self.part, name, describe_figures(evaluation.figures()))
-        challenge = self._challenge_figures(evaluations[weights])
+        summary = from_main(self.ranks, lambda: self._write(evaluations, weights))
+        log.info("finished  %s", self.path)
+        return {"folder": self.path, **summary}
+
+    def _write(self, evaluations: dict[str, Evaluation], weights: str) -> dict[str, Any]:
+        """Write weights, figures and plots; returns what stands in ``summary.json``."""
+        chosen = evaluations[weights]
+        challenge = challenge_figures(self.x.manifest, chosen.clip_index, chosen.probability)
         if challenge:
             figures = ", ".join(f"{name} {value:.1%}" for name, value in challenge.items())
             log.info("challenge %s", figures.replace("_", " "))
         self._save_weights(weights)
         summary = challenge | self._summarise(evaluations, weights)
-        self._write_results(evaluations[weights], summary)
-        log.info("finished  %s", self.folder.path)
-        return {"folder": str(self.folder.path), **summary}
-
-    def _challenge_figures(self, evaluation: Evaluation) -> dict[str, float]:
-        return challenge_figures(self.x.manifest, evaluation.clip_index, evaluation.probability)
+        self._write_results(chosen, summary)
+        return summary
 
     def _save_weights(self, weights: str) -> None:
         """Write the weights that were evaluated in a format that can hold nothing else."""
@@ -290,6 +318,7 @@ class _Run:
 
     def _summarise(self, evaluations: dict[str, Evaluation], weights: str) -> dict[str, Any]:
         x, p = self.x, self.trainer.progress
+        n_trained = p.epoch * len(x.split.train)
         return {
             **evaluations[weights].figures(),
             "evaluated_on": self.part,
@@ -311,17 +340,15 @@ class _Run:
             "epochs": p.epoch,
             "best_epoch": p.best_epoch or None,
             "n_bad_steps": p.n_bad_steps,
-            "clips_per_s": p.epoch * len(x.split.train) / p.train_s,
-            "times_real_time": p.epoch
-            * len(x.split.train)
-            * self.trainer.loader.clip_s
-            / p.train_s,
+            "clips_per_s": n_trained / p.train_s,
+            "times_real_time": n_trained * self.trainer.loader.clip_s / p.train_s,
             "data_wait": p.wait_s / p.train_s,
             "train_time_s": p.train_s,
             "latency_ms": 1000 * self._latency_s(),
             "peak_memory_gib": peak_memory_gib(x.device),
             "store": x.store.place,
             "device": describe_device(x.device),
+            "n_ranks": self.ranks.size,
             "commit": self.commit,
         }
 
@@ -344,23 +371,23 @@ class _Run:
         self.tracker.log_hparams(flatten(self.x.config), evaluation.figures(), self.part)
         self.folder.write_json("summary.json", summary)
 
-    def _show_batch(self) -> None:
-        """Keep the first log-mels as the model sees them, and let some of their clips be heard."""
-        batch = next(self.x.loaders["train"].epoch(0))
-        figure = _plot_batch(self.x, batch)
-        self.folder.write_figure("train_batch.png", figure)
-        self.tracker.log_figure("train_batch", figure, 0)
-        clip_index = batch.clip_index[:_N_HEARD].cpu()
-        waveforms = self.x.store.gather(clip_index, torch.zeros_like(clip_index))
-        for index, waveform in zip(clip_index.tolist(), waveforms, strict=True):
-            clip = self.x.manifest.clips[index]
-            tag = f"clip/{clip.label}/{clip.path.stem}"
-            self.tracker.log_clip(tag, waveform, self.x.config.audio.sample_rate)
+
+def _read_best(checkpoints: Checkpoints) -> dict[str, Any]:
+    """Read where training stood at its best epoch, if there was one."""
+    if not checkpoints.best.exists():
+        return asdict(Progress())
+    try:
+        return cast(dict[str, Any], checkpoints.load_best()["progress"])
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; delete the file to go on with the best of the epochs to come"
+        ) from error
 
 
-def _greet(config: RunConfig, device: torch.device) -> None:
+def _greet(config: RunConfig, device: torch.device, ranks: Ranks) -> None:
     """Say in the first lines where the run runs, on what data, and what else there is."""
-    log.info("device    %s", describe_device(device))
+    each = f", each of {ranks.size} ranks" if ranks.are_several else ""
+    log.info("device    %s%s", describe_device(device), each)
     if config.data.name != "synthetic":
         log.info("data      %s", config.data.name)
         return
@@ -371,22 +398,4 @@ def _greet(config: RunConfig, device: torch.device) -> None:
     log.info(
         "          to train on ESC-50:  python train.py configs/esc50_cnn.yaml  (downloads it), or "
         "add data.root=FOLDER"
-    )
-
-
-def _plot_batch(experiment: Experiment, batch: Batch) -> Figure:
-    """Draw the first log-mels of a training batch with their labels."""
-    labels = experiment.manifest.labels
-    titles = []
-    for target in batch.target[:_N_SHOWN].cpu():
-        shares = [(float(share), labels[n]) for n, share in enumerate(target) if share > 0.005]
-        mixed = [f"{share:.0%} {label}" for share, label in sorted(shares, reverse=True)]
-        titles.append(" + ".join(mixed) if len(mixed) > 1 else shares[0][1])
-    frontend, shown = experiment.frontend, batch.input[:_N_SHOWN, 0]
-    log_mel = frontend(shown) if frontend.trainable else shown
-    return plots.plot_log_mels(
-        log_mel.detach().float().cpu().numpy(),
-        titles,
-        hop_s=frontend.hop_length / experiment.config.audio.sample_rate,
-        mel_frequencies=frontend.frequencies.numpy(),
     )

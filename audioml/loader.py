@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise, tee
+from itertools import accumulate, pairwise, tee
 from typing import Literal
 
 import torch
@@ -18,6 +18,7 @@ from audioml.decode import FULL_SCALE
 from audioml.frontend import BandLevels
 from audioml.frontend.recipe import Reading, Recipe
 from audioml.progress import track
+from audioml.ranks import ALONE, Ranks
 from audioml.rng import Stream, permutation, uniform
 from audioml.store import ClipStore, Request
 from audioml.threads import one_thread_an_operation
@@ -35,11 +36,34 @@ class Batch:
             model, waveforms [batch, 1, time].
         target: Class probabilities [batch, class]; one-hot unless clips were mixed.
         clip_index: Clips [batch], int64.
+        n_whole: Clips of the batch that all ranks get a share of; None where these are all.
+        stands_in: Whether this rank gets none of them, and the one clip here counts for nothing.
     """
 
     input: Tensor
     target: Tensor
     clip_index: Tensor
+    n_whole: int | None = None
+    stands_in: bool = False
+
+    @property
+    def n_own(self) -> int:
+        """Clips here that count."""
+        return 0 if self.stands_in else len(self.clip_index)
+
+    @property
+    def size(self) -> int:
+        """Clips of the batch on all ranks."""
+        return len(self.clip_index) if self.n_whole is None else self.n_whole
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What a rank gets of a batch: ``places`` in the epoch's order, of ``n_whole`` clips."""
+
+    places: range
+    n_whole: int
+    stands_in: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +71,14 @@ class _Plan:
     """Some batches decided beforehand: which clips, read from where, mixed and changed how.
 
     Args:
+        shares: What this rank gets of each batch.
         request: The clips and, where they are mixed, their partners.
         index: Their numbers [voice, n], on the device.
         recipe: What is done to each clip, on the device.
         ratio: Share of each clip in its mixture [n, 1], on the device; None where none is mixed.
     """
 
+    shares: list["_Share"]
     request: Request
     index: Tensor
     recipe: Recipe
@@ -78,6 +104,10 @@ class Loader:
     of (seed, epoch, clip) alone: neither batch size nor device, nor what ran before, matters.
     Without, they come in order, each as it is.
 
+    Of several ranks each gets, with augmentation, a share of every batch, and a clip that counts
+    for nothing where there are fewer clips than ranks; without augmentation, whole batches in a
+    row, so that what a model says of a clip does not depend on the number of ranks.
+
     On CUDA a side stream makes batch k + 1 while the model works on batch k. The two wait for
     each other: the model for its batch, the stream for the model's step on batch k - 1 before it
     may reuse memory which that step reads.
@@ -96,6 +126,7 @@ class Loader:
         seed: The run's seed.
         augment: Augmentation, for training; None for evaluation.
         render: What makes a batch's input; None for the front end.
+        ranks: Which of the processes is served that share the batches.
     """
 
     def __init__(
@@ -112,8 +143,9 @@ class Loader:
         seed: int = 0,
         augment: Augment | None = None,
         render: Render | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.render = render or frontend.render
+        self.render, self.ranks = render or frontend.render, ranks
         self.store, self.frontend, self.augment = store, frontend, augment
         self.clip_index = clip_index.sort().values
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
@@ -142,6 +174,11 @@ class Loader:
         n_full, n_left = divmod(len(self.clip_index), self.batch_size)
         return n_full + (n_left > 1 or (n_left == 1 and n_full == 0))
 
+    @property
+    def _steps(self) -> range:
+        """The batches of an epoch that this rank gets something of."""
+        return range(len(self)) if self.augment is not None else self.ranks.share(len(self))
+
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield an epoch's batches.
 
@@ -156,7 +193,7 @@ class Loader:
         """
         self._wait_s = 0.0
         self._waits.clear()
-        if first_step >= len(self):
+        if first_step >= self._steps.stop:
             return
         self._begin_wait()
         making = self._make(epoch, first_step)
@@ -224,14 +261,22 @@ class Loader:
         """
         with self._one_thread():
             voices = self._order_voices(epoch)
-        n_steps = max(_N_PLANNED // self.batch_size, 1)
-        bounds = [step * self.batch_size for step in range(len(self))] + [len(self.clip_index)]
-        for first in range(first_step, len(self), n_steps):
-            ends = bounds[first : first + n_steps + 1]
-            batches = [slice(a - ends[0], b - ends[0]) for a, b in pairwise(ends)]
+        n_steps, steps = max(_N_PLANNED // self.batch_size, 1), self._steps
+        for first in range(max(first_step, steps.start), steps.stop, n_steps):
+            some = range(first, min(first + n_steps, steps.stop))
             with self._one_thread():
-                plan = self._plan(epoch, voices[:, ends[0] : ends[-1]], batches)
+                plan = self._plan(epoch, voices, [self._share(step) for step in some])
             yield plan
+
+    def _share(self, step: int) -> _Share:
+        """Say what this rank gets of a batch."""
+        begin = step * self.batch_size
+        end = len(self.clip_index) if step == len(self) - 1 else begin + self.batch_size
+        if self.augment is None:
+            return _Share(range(begin, end), end - begin, stands_in=False)
+        own = self.ranks.share(end - begin)
+        places = range(begin + own.start, begin + own.stop) if own else range(begin, begin + 1)
+        return _Share(places, end - begin, stands_in=not own)
 
     def _one_thread(self) -> AbstractContextManager[object]:
         """Keep threads out of operations on a CPU, for log-mels' sake: see frontend/cpu.py."""
@@ -249,8 +294,10 @@ class Loader:
         order = torch.searchsorted(clips, permutation(self.seed, epoch, clips, Stream.ORDER))
         return torch.stack(voices)[:, order]
 
-    def _plan(self, epoch: int, voices: Tensor, batches: list[slice]) -> _Plan:
-        """Decide what is done to some clips and their partners [voice, n]."""
+    def _plan(self, epoch: int, voices: Tensor, shares: list[_Share]) -> _Plan:
+        """Decide what is done to some of an epoch's clips and their partners [voice, n]."""
+        voices = torch.cat([voices[:, s.places.start : s.places.stop] for s in shares], dim=1)
+        bounds = pairwise(accumulate((len(s.places) for s in shares), initial=0))
         rms, ratio = self.store.rms, None
         recipe = Recipe(gain=torch.full(voices.shape, 1.0 / FULL_SCALE))
         if self.augment is not None:
@@ -265,7 +312,8 @@ class Loader:
                 draws, rms[voices], n_mels=self.frontend.n_mels, n_frames=n_frames
             )
         return _Plan(
-            request=Request(voices, self._start(epoch, voices), batches),
+            shares=shares,
+            request=Request(voices, self._start(epoch, voices), [slice(*b) for b in bounds]),
             index=voices.to(self.device),
             recipe=recipe.to(self.device),
             ratio=None if ratio is None else ratio[:, None].to(self.device),
@@ -309,8 +357,9 @@ class Loader:
         read = self.store.read(requests, None if self.augment is None else epoch)
         with closing(read) as readings:
             for plan in plans:
-                for part in plan.request.batches:
-                    yield self._make_batch(plan, part, next(readings))
+                for share, part in zip(plan.shares, plan.request.batches, strict=True):
+                    batch = self._make_batch(plan, part, next(readings))
+                    yield replace(batch, n_whole=share.n_whole, stands_in=share.stands_in)
 
     def _make_batch(self, plan: _Plan, part: slice, reading: Reading) -> Batch:
         rendered = self.render(reading, plan.recipe.part(part), self.store.n_time)

@@ -153,7 +153,8 @@ def _read_safetensors(path: Path) -> ModelContent:
         facts = None
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
         raise ModelError(
-            f"{path}: its metadata are not audioml's; give the {FILE_NAME} of a run of this version"
+            f"{path}: its metadata are not audioml's, or an older version's; give a checkpoint of "
+            f"its run, or the {FILE_NAME} of a new one"
         )
     if facts["format"] > FORMAT:
         raise ModelError(

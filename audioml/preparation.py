@@ -30,6 +30,7 @@ from audioml.frontend import BandLevels, choose_kind
 from audioml.frontend.functional import read_waveforms
 from audioml.loader import Loader, training_statistics
 from audioml.models import Network, build_model, wants_weights
+from audioml.ranks import ALONE, Ranks
 from audioml.similarity import NearDuplicate, find_near_duplicates
 from audioml.splits import Split, make_split
 from audioml.store import ClipStore, Place, WaveformStore, choose_place
@@ -69,7 +70,13 @@ class Experiment:
     loaders: dict[str, Loader]
 
 
-def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -> Experiment:
+def prepare(
+    config: RunConfig,
+    device: torch.device,
+    *,
+    resumes: bool = False,
+    ranks: Ranks = ALONE,
+) -> Experiment:
     """Build and check everything a run needs: manifest, split, audit, model, clips, loaders.
 
     Args:
@@ -77,6 +84,7 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
         device: Where it runs.
         resumes: Whether a checkpoint brings the model's weights; trained ones are then neither read
             nor downloaded.
+        ranks: Which of the processes is served that share the batches; each does this alone.
     """
     data = config.data
     manifest = load_configured(data)
@@ -130,7 +138,7 @@ def prepare(config: RunConfig, device: torch.device, *, resumes: bool = False) -
     log.info("store     %s", store.describe())
     if effects is not None:
         _log_cost(effects, store, split)
-    return _build(config, device, manifest, split, bad_files, audit, store, model)
+    return _build(config, device, manifest, split, bad_files, audit, store, model, ranks)
 
 
 def _find_near_duplicates(
@@ -219,6 +227,7 @@ def _build(
     audit: AuditReport,
     store: ClipStore,
     model: Network,
+    ranks: Ranks,
 ) -> Experiment:
     """Build front end and loaders over a checked split."""
     sample_rate = config.audio.sample_rate
@@ -242,7 +251,7 @@ def _build(
         store=store,
         frontend=frontend,
         model=model,
-        loaders=_make_loaders(config, manifest, split, store, frontend, augment),
+        loaders=_make_loaders(config, manifest, split, store, frontend, augment, ranks),
     )
 
 
@@ -253,6 +262,7 @@ def _make_loaders(
     store: ClipStore,
     frontend: BandLevels,
     augment: Augment,
+    ranks: Ranks,
 ) -> dict[str, Loader]:
     """Make a loader a part, and give the front end the statistics of the training clips."""
     common: dict[str, Any] = {
@@ -270,6 +280,7 @@ def _make_loaders(
     frontend.dtype = getattr(torch, config.frontend.dtype)
     # A front end that is trained is part of the model, and batches hold waveforms.
     common["render"] = read_waveforms if frontend.trainable else frontend.render
+    common["ranks"] = ranks
     n_crops = config.audio.eval_crops
     loaders = {
         name: Loader(clip_index=clips, batch_size=eval_batch_size, n_crops=n_crops, **common)

@@ -6,6 +6,8 @@ from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
+from audioml.ranks import Ranks
+
 Item = TypeVar("Item")
 
 _OPTIONS: dict[str, Any] = {
@@ -39,6 +41,13 @@ def progress_bar(*, task: str, total: int | None, unit: str, n_done: int = 0) ->
 
 class Console(logging.StreamHandler[TextIO]):
     """Writes log lines to a stream, above the bars; raises if nobody reads it any more."""
+
+    def listen_to(self, ranks: Ranks) -> None:
+        """Leave to rank 0 what is not a warning, and say which other rank warns; show no bar."""
+        if not ranks.is_main:
+            self.setLevel(logging.WARNING)
+            self.setFormatter(logging.Formatter(f"rank {ranks.rank}: %(message)s"))
+            _OPTIONS["disable"] = True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line at once."""

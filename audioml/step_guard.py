@@ -9,7 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from audioml.distributed import describe_ranks, gather, together
 from audioml.errors import UserError
+from audioml.ranks import ALONE, Ranks
 
 log = logging.getLogger("audioml")
 
@@ -24,7 +26,7 @@ class TrainingError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A step whose numbers the host has not read yet; ``numbers`` are its loss and norm [2]."""
+    """A step whose numbers the host has not read yet: ``judge``'s [3]."""
 
     epoch: int
     step: int
@@ -44,6 +46,7 @@ class StepGuard:
         clip_names: What to call the clips, by their index.
         policy: Whether such a step stops the training, or is skipped and counted; a weight average
             then takes the weights of the step before once more.
+        ranks: Which of the processes that train together this is.
     """
 
     def __init__(
@@ -52,8 +55,9 @@ class StepGuard:
         optimizer: torch.optim.Optimizer,
         clip_names: Callable[[int], str],
         policy: OnBadStep,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self._model, self._optimizer = model, optimizer
+        self._model, self._optimizer, self._ranks = model, optimizer, ranks
         self._clip_names, self._policy = clip_names, policy
         self._unread: list[_Step] = []
         self._buffers: list[Tensor] = []
@@ -67,16 +71,14 @@ class StepGuard:
         if self._policy == "skip":
             self._buffers = [buffer.clone() for buffer in self._model.buffers()]
 
-    def judge(
-        self, loss: Tensor, norm: Tensor, place: tuple[int, int], clip_index: Tensor
-    ) -> Tensor:
+    def judge(self, numbers: Tensor, place: tuple[int, int], clip_index: Tensor) -> Tensor:
         """Tell the optimizer, before its step, whether to leave it out.
 
         Args:
-            loss: The batch's loss [].
-            norm: The gradient's norm [].
+            numbers: The batch's loss and the gradient's norm, over all ranks, and the loss of this
+                rank's own clips [3].
             place: Epoch and step, from 0.
-            clip_index: The batch's clips [batch].
+            clip_index: This rank's clips of the batch [batch].
 
         Returns:
             Whether the step is left out [], on the device.
@@ -84,12 +86,11 @@ class StepGuard:
         Raises:
             TrainingError: On a CPU, where nothing has to be waited for, under policy "stop".
         """
-        numbers = torch.stack((loss.float(), norm.float()))
-        is_bad = ~numbers.isfinite().all()
+        is_bad = ~numbers[:2].isfinite().all()
         # Where torch.amp.GradScaler puts it too; no class declares it, fused optimizers read it.
         self._optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]
         self._unread.append(_Step(*place, numbers, clip_index))
-        if loss.device.type == "cpu" and self._policy == "stop":
+        if numbers.device.type == "cpu" and self._policy == "stop":
             self.check()
         return is_bad
 
@@ -100,7 +101,7 @@ class StepGuard:
                 buffer.copy_(torch.where(is_bad, before, buffer))
 
     def check(self) -> int:
-        """Read which of the latest steps were left out.
+        """Read which of the latest steps were left out; all ranks must ask after the same step.
 
         Returns:
             How many.
@@ -110,25 +111,39 @@ class StepGuard:
         """
         steps, self._unread = self._unread, []
         numbers = torch.stack([step.numbers for step in steps]).tolist() if steps else []
-        bad = [(s, pair) for s, pair in zip(steps, numbers, strict=True) if not _are_finite(pair)]
+        bad = [(s, n) for s, n in zip(steps, numbers, strict=True) if not _are_finite(n[:2])]
         if not bad:
             return 0
         text = self._describe(*bad[0])
-        if self._policy == "stop":
-            raise TrainingError(
-                f"{text}; the step was not taken, and the last checkpoint is from before it. Lower "
-                "optim.lr or optim.grad_clip, or start with train.on_bad_step=skip"
-            )
-        log.warning("skipped   %s%s", text, f" (and {len(bad) - 1} more)" if len(bad) > 1 else "")
+        with together(self._ranks):
+            if self._policy == "stop":
+                raise TrainingError(
+                    f"{text}; the step was not taken, and the last checkpoint is from before it. "
+                    "Lower optim.lr or optim.grad_clip, or start with train.on_bad_step=skip"
+                )
+        if self._ranks.is_main:
+            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+            log.warning("skipped   %s%s", text, more)
         return len(bad)
 
     def _describe(self, step: _Step, numbers: list[float]) -> str:
-        loss, norm = numbers
+        loss, norm, own_loss = numbers
         what = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
-        clips = step.clip_index.tolist()
+        clips, where = self._find_clips(step, own_loss)
         names = ", ".join(map(self._clip_names, clips[:_N_NAMED]))
         more = f" and {len(clips) - _N_NAMED} more" if len(clips) > _N_NAMED else ""
-        return f"epoch {step.epoch + 1}, step {step.step + 1}: {what}, with the clips {names}{more}"
+        return (
+            f"epoch {step.epoch + 1}, step {step.step + 1}: {what}{where}, with the clips "
+            f"{names}{more}"
+        )
+
+    def _find_clips(self, step: _Step, own_loss: float) -> tuple[list[int], str]:
+        """List a step's clips of the ranks whose loss is not finite, of all if none's is."""
+        clips = gather(self._ranks, (math.isfinite(own_loss), step.clip_index.tolist()))
+        where = [rank for rank, (is_finite, _) in enumerate(clips) if not is_finite]
+        of = where or range(len(clips))
+        named = f" on {describe_ranks(where)}" if where and self._ranks.are_several else ""
+        return [clip for rank in of for clip in clips[rank][1]], named
 
 
 def _are_finite(numbers: list[float]) -> bool:

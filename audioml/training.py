@@ -3,21 +3,19 @@
 import copy
 import logging
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from types import FrameType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from audioml.averaging import WeightAverage
 from audioml.config import FinetuneConfig, OptimConfig, OutputConfig, TrainConfig
+from audioml.distributed import any_rank, sum_ranks, take_from_main, together
 from audioml.errors import Interrupted
 from audioml.evaluation import Evaluation, evaluate
 from audioml.finetuning import parameter_groups, set_learning
@@ -25,13 +23,17 @@ from audioml.loader import Batch, Loader
 from audioml.models import Network
 from audioml.precision import autocast
 from audioml.progress import progress_bar
+from audioml.ranks import ALONE, Ranks
+from audioml.replica import Replica
 from audioml.rng import Stream, random_words
 from audioml.schedule import averaging_decay, lr_factor
+from audioml.signals import StopRequest
 from audioml.step_guard import StepGuard, TrainingError
 
 log = logging.getLogger("audioml")
 
 _SHOWN_EVERY_S = 2.0  # the throughput, while an epoch is running
+_STEP_BITS = 24  # an epoch's steps that are told apart where ranks draw numbers of their own
 
 
 @dataclass
@@ -84,6 +86,8 @@ class Trainer:
         on_epoch: Called after every epoch, with the epoch's figures and whether it is the best.
         on_save: Called when the state is to be saved within an epoch.
         on_progress: Called every few seconds with the number of steps done and the throughput.
+        ranks: Which of the processes that train together this is. Each calls what is to be called,
+            at the same steps, with the same figures but those of time.
     """
 
     def __init__(
@@ -100,40 +104,45 @@ class Trainer:
         on_epoch: Callable[[dict[str, float], bool], None],
         on_save: Callable[[], None] = lambda: None,
         on_progress: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.loader, self.val_loader = loader, val_loader
         self.optim, self.train, self.finetune = optim, train, finetune or FinetuneConfig()
         self.output = output or OutputConfig()
         self.on_epoch, self.on_save, self.on_progress = on_epoch, on_save, on_progress
-        self.device = loader.device
+        self.device, self.ranks = loader.device, ranks
         memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
+        if train.sync_batch_norm and ranks.are_several:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = model.to(memory_format=memory_format)
-        self.ema = AveragedModel(model, use_buffers=True) if optim.ema_decay else None
-        self._averages = [] if self.ema is None else _pair_tensors(self.ema.module, self.model)
-        self._forward = torch.compile(self.model) if train.compile else self.model
+        self.ema = WeightAverage(model) if optim.ema_decay else None
+        self._replica = Replica(self.model, ranks, is_compiled=train.compile)
         groups = parameter_groups(
             model, weight_decay=optim.weight_decay, lr_decay=self.finetune.lr_decay
         )
         # Fused, because such an optimizer can be told on the device to leave a step out.
         self.optimizer = torch.optim.AdamW(groups, lr=optim.lr, fused=True)
-        self.guard = StepGuard(model, self.optimizer, clip_names, policy=train.on_bad_step)
+        self.guard = StepGuard(
+            model, self.optimizer, clip_names, policy=train.on_bad_step, ranks=ranks
+        )
         is_balanced = train.class_weights == "balanced"
         self._class_weights = loader.class_weights() if is_balanced else None
         self.progress = Progress()
-        self._stop_requested = False
+        self._stop = StopRequest()
 
     @property
     def averaged_model(self) -> nn.Module:
         """The model to evaluate and keep: the moving average if there is one."""
-        return self.model if self.ema is None else self.ema.module
+        return self.model if self.ema is None else self.ema.state.module
 
     def autocast(self) -> torch.autocast:
         """Make the context in which the model runs in its precision."""
         return autocast(self.train.amp, self.device)
 
     def evaluate(self, loader: Loader) -> Evaluation:
-        """Evaluate the averaged model."""
-        return evaluate(self.averaged_model, loader, autocast=self.autocast())
+        """Evaluate the averaged model, which has rank 0's statistics of batches on every rank."""
+        take_from_main(self.ranks, self.averaged_model.buffers())
+        return evaluate(self.averaged_model, loader, autocast=self.autocast(), ranks=self.ranks)
 
     def fit(self) -> None:
         """Train to the end, from wherever ``progress`` stands.
@@ -150,46 +159,61 @@ class Trainer:
             n_done=self.progress.epoch * n_clips + self.progress.step * self.loader.batch_size,
             unit="clip",
         )
-        with bar, self._stop_on_signal():
+        with bar, self._stop.awaited():
             while self.progress.epoch < self.train.epochs and not self._is_patience_spent():
                 bar.set_description(f"epoch {self.progress.epoch + 1}/{self.train.epochs}")
                 self._train_epoch(bar)
                 self._finish_epoch()
-                if self._stop_requested:
+                if any(any_rank(self.ranks, self._stop.is_made)):
                     raise Interrupted(f"stopped after epoch {self.progress.epoch}")
 
     def _train_epoch(self, bar: "tqdm[Any]") -> None:
         """Run the epoch's remaining steps; sums stay on the device until they are needed."""
-        p, n_clips = self.progress, 0
+        p, n_clips, stops = self.progress, 0, False
         begin = shown = saved = time.perf_counter()
         before = (p.epoch_s - begin, p.epoch_wait_s)
         sums = torch.tensor(
             [p.loss_sum, p.n_right, p.n_clips], dtype=torch.float64, device=self.device
         )
         set_learning(self.model, p.epoch, self.finetune)
+        self._replica.follow()
         # Dropout draws from a generator seeded by (seed, epoch, step): a resume needs no state.
-        steps = torch.arange(len(self.loader))
+        steps = torch.arange(len(self.loader)) + (self.ranks.rank << _STEP_BITS)
         seeds = random_words(self.train.seed, p.epoch, steps, Stream.DROPOUT)[:, 0].tolist()
         for batch in self.loader.epoch(p.epoch, first_step=p.step):
             torch.manual_seed(seeds[p.step])
             sums += self._train_step(batch)
             p.step += 1
-            n_clips += len(batch.clip_index)
-            bar.update(len(batch.clip_index))
+            n_clips += batch.size
+            bar.update(batch.size)
             now = time.perf_counter()
-            if now - shown > _SHOWN_EVERY_S:
+            is_show_due, is_save_due, stops = self._agree(now - shown, now - saved)
+            if is_show_due:
                 shown = now
                 self._check_steps()
                 self._show_throughput(bar, n_clips, now - begin, self.loader.wait_s(is_over=False))
-            if self._stop_requested:
+            if stops:
                 break
-            if self._is_save_due(now - saved):
+            if is_save_due:
                 saved = now
                 self._settle(sums, before)
                 self.on_save()
         self._settle(sums, before)
-        if self._stop_requested:
+        if stops:
             raise Interrupted(f"stopped in epoch {p.epoch + 1} after step {p.step}")
+
+    def _agree(self, shown_s: float, saved_s: float) -> list[bool]:
+        """Say whether figures are to be shown, the state saved, and training stopped.
+
+        After every step, on all ranks alike: by rank 0's clock, and by the signals of any.
+
+        Args:
+            shown_s: Time since figures were shown [s].
+            saved_s: Time since the state was saved [s].
+        """
+        is_show_due = shown_s > _SHOWN_EVERY_S and self.ranks.is_main
+        is_save_due = self._is_save_due(saved_s) and self.ranks.is_main
+        return any_rank(self.ranks, is_show_due, is_save_due, self._stop.is_made)
 
     def _is_save_due(self, since_s: float) -> bool:
         every_steps, every_min = self.output.save_every_steps, self.output.save_every_min
@@ -235,8 +259,8 @@ class Trainer:
         """Do one optimizer step.
 
         Returns:
-            Sum of the clips' losses, number of clips classified right, number of clips [3], on the
-            device; zeros if the step was not taken.
+            Sum of the clips' losses, number of clips classified right, number of clips [3], of all
+            ranks, on the device; zeros if the step was not taken.
         """
         p = self.progress
         step = p.epoch * len(self.loader) + p.step
@@ -244,37 +268,49 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_share"]
         self.guard.remember()
-        with self.autocast():
-            logits = self._forward(batch.input)
-        loss = F.cross_entropy(
-            logits.float(),
-            batch.target,
-            weight=self._class_weights,
-            label_smoothing=self.optim.label_smoothing,
-        )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        own = self._learn(batch)
+        sums = sum_ranks(self.ranks, own.clone())
         most = self.optim.grad_clip or math.inf
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), most)
-        is_bad = self.guard.judge(loss.detach(), norm, (p.epoch, p.step), batch.clip_index)
+        numbers = torch.stack((sums[0], norm.double(), own[0]))
+        is_bad = self.guard.judge(numbers, (p.epoch, p.step), batch.clip_index)
         self.optimizer.step()
         self.guard.restore(is_bad)
         if self.ema is not None:
-            self._average(self.ema, averaging_decay(step, self.optim.ema_decay))
-        with torch.no_grad():
-            n_right = (logits.argmax(1) == batch.target.argmax(1)).sum()
-            sums = torch.stack((loss * len(logits), n_right, torch.full_like(loss, len(logits))))
-            return sums.double().masked_fill_(is_bad, 0.0)
+            self.ema.update(averaging_decay(step, self.optim.ema_decay))
+        return sums.masked_fill_(is_bad, 0.0)
 
-    def _average(self, ema: AveragedModel, decay: float) -> None:
-        """Do what ``ema.update_parameters`` does, but never wait for the device."""
-        decay = decay if ema.n_averaged else 0.0  # it is on the CPU
-        (averages, values), (counters, counts) = self._averages
-        with torch.no_grad():
-            torch._foreach_lerp_(averages, values, 1.0 - decay)
-            if counters:
-                torch._foreach_copy_(counters, counts)
-        ema.n_averaged += 1
+    def _learn(self, batch: Batch) -> Tensor:
+        """Make the gradient of a batch's mean loss, a part of this rank's clips after the other.
+
+        Returns:
+            Sum of its clips' losses, number of them classified right, number of them [3], float64.
+        """
+        n_parts = max(min(self.train.accumulate, batch.size // self.ranks.size), 1)
+        parts = (whole.tensor_split(n_parts) for whole in (batch.input, batch.target))
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        for number, (log_mel, target) in enumerate(zip(*parts, strict=True), 1):
+            n_clips = 0 if batch.stands_in else len(target)
+            with self._replica.sharing(is_last=number == n_parts):
+                with self.autocast():
+                    logits = self._replica(log_mel)
+                loss = self._loss(logits.float(), target)
+                # The gradient is the mean over ranks that may have different numbers of clips.
+                (loss * (n_clips * self.ranks.size / batch.size)).backward()
+            with torch.no_grad():
+                n_right = (logits.argmax(1) == target.argmax(1)).sum() * bool(n_clips)
+                numbers = (loss * n_clips, n_right, torch.full_like(loss, n_clips))
+                sums += torch.stack(numbers)
+        return sums
+
+    def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(
+            logits,
+            target,
+            weight=self._class_weights,
+            label_smoothing=self.optim.label_smoothing,
+        )
 
     def _lr(self, step: int) -> float:
         n_steps = self.train.epochs * len(self.loader)
@@ -285,8 +321,11 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Validate, keep the figures and report them."""
         p, n_clips = self.progress, len(self.loader.clip_index)
-        if not p.n_clips:
-            raise TrainingError(f"epoch {p.epoch + 1}: no step had a finite loss; lower optim.lr")
+        with together(self.ranks):
+            if not p.n_clips:
+                raise TrainingError(
+                    f"epoch {p.epoch + 1}: no step had a finite loss; lower optim.lr"
+                )
         row = {
             "epoch": p.epoch + 1,
             "train_loss": p.loss_sum / p.n_clips,
@@ -318,7 +357,7 @@ class Trainer:
         """Collect what a resume needs, in types that ``weights_only`` loading accepts."""
         return {
             "model": self.model.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
+            "ema": None if self.ema is None else self.ema.state.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": copy.deepcopy(asdict(self.progress)),
         }
@@ -327,7 +366,7 @@ class Trainer:
         """Take up the weights, averaged ones included, of a state that ``state`` returned."""
         self.model.load_state_dict(state["model"])
         if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
+            self.ema.state.load_state_dict(state["ema"])
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up a whole state that ``state`` returned, to go on training."""
@@ -335,33 +374,6 @@ class Trainer:
         self.load_weights(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
-
-    @contextmanager
-    def _stop_on_signal(self) -> Iterator[None]:
-        """Let the running step finish on SIGINT or SIGTERM; a second one has its usual effect."""
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.getsignal(number) for number in signals}
-
-        def request_stop(number: int, frame: FrameType | None) -> None:
-            self._stop_requested = True
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-        for number in signals:
-            signal.signal(number, request_stop)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _pair_tensors(average: nn.Module, model: nn.Module) -> list[tuple[list[Tensor], list[Tensor]]]:
-    """List the tensors of two equal modules side by side: those of numbers, those of counts."""
-    ours, theirs = ([*m.parameters(), *m.buffers()] for m in (average, model))
-    pairs = list(zip(ours, theirs, strict=True))
-    kinds = ([p for p in pairs if p[0].is_floating_point() is floats] for floats in (True, False))
-    return [([a for a, _ in kind], [b for _, b in kind]) for kind in kinds]
 
 
 def describe_epoch(row: dict[str, float], n_epochs: int, is_best: bool) -> str:

@@ -17,6 +17,9 @@ class Toy:
     device = torch.device("cpu")
     n_crops = 1
 
+    def __len__(self):
+        return 2
+
     def epoch(self, epoch):
         for clips in (torch.arange(5), torch.arange(5, 7)):
             target = torch.eye(3)[clips % 3] / (1 + epoch)

@@ -76,7 +76,7 @@ def test_a_data_set_gives_a_page_a_table_and_pictures(tiny, tmp_path, capsys):
 
 
 def test_a_folder_of_sounds_needs_no_layout(folder, tmp_path, capsys):
-    code, summary, table = explore(capsys, tmp_path / "out", folder, *SMALL)
+    code, summary, table = explore(capsys, tmp_path / "out", folder, *SMALL, "--examples=0")
     assert code == 0
     assert list(table["path"]) == ["cat/a.wav", "cat/deep/b.wav", "dog/a.flac", "loose.wav"]
     assert list(table["label"]) == ["cat", "cat", "dog", BESIDE]
@@ -135,6 +135,11 @@ def test_two_folders_are_refused(folder):
         read_input([str(folder), str(folder / "cat")])
 
 
+def test_fewer_than_no_examples_are_refused(folder, capsys):
+    assert main(["explore", str(folder), "--examples=-1"]) == 2
+    assert "--examples must be 0 or more, got -1" in capsys.readouterr().err
+
+
 def test_what_is_not_there_is_one_line(tmp_path, capsys):
     assert main(["explore", str(tmp_path / "none")]) == 2
     error = capsys.readouterr().err
@@ -164,7 +169,7 @@ def test_a_folder_that_holds_anything_is_not_written_to(folder, tmp_path, capsys
 
 def test_the_default_folder_is_named_after_time_and_data(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["explore", str(folder / "loose.wav"), *SMALL]) == 0
+    assert main(["explore", str(folder / "loose.wav"), *SMALL, "--examples=0"]) == 0
     (made,) = (tmp_path / "runs").iterdir()
     assert made.name.endswith("_explore_loose.wav")
     assert str(made.relative_to(tmp_path)) in capsys.readouterr().out
@@ -173,7 +178,7 @@ def test_the_default_folder_is_named_after_time_and_data(folder, tmp_path, monke
 def test_bad_files_are_listed_with_the_reason_and_exit_1(folder, tmp_path, capsys):
     (folder / "cat" / "nothing.wav").write_bytes(b"")
     (folder / "cat" / "text.wav").write_text("this is no sound\n" * 99)
-    code, summary, table = explore(capsys, tmp_path / "out", folder, *SMALL)
+    code, summary, table = explore(capsys, tmp_path / "out", folder, *SMALL, "--examples=0")
     assert code == 1
     reasons = dict(zip(table["path"], table["reason"], strict=True))
     assert "empty" in reasons["cat/nothing.wav"]
@@ -215,7 +220,9 @@ def test_nothing_audible_exits_1(broken, tmp_path, capsys):
 
 
 def test_hostile_names_reach_the_table_whole(tmp_path, capsys):
-    code, summary, table = explore(capsys, tmp_path / "out", make_hostile(tmp_path / "s"), *SMALL)
+    code, summary, table = explore(
+        capsys, tmp_path / "out", make_hostile(tmp_path / "s"), *SMALL, "--examples=0"
+    )
     assert code == 1
     names = {path.partition("/")[2] for path in table["path"]}
     assert {name for name in HOSTILE if "\udcff" not in name} < names

@@ -99,7 +99,7 @@ def test_long_recordings_are_evaluated_in_crops(tmp_path):
 
 def test_esc50s_layout(tmp_path):
     proposal = propose_config(make_tiny(tmp_path / "data"))
-    assert 'name: "esc50"' in proposal.yaml
+    assert 'name: "esc10"' in proposal.yaml  # all its rows are ESC-10's
     assert 'protocol: "nested"' in proposal.yaml
 
 

@@ -11,6 +11,7 @@ from audioml.clips import collect
 from audioml.config import AugmentConfig, MixupConfig
 from audioml.frontend import LogMel, choose_kind
 from audioml.loader import Loader, training_statistics
+from audioml.ranks import ALONE, Ranks
 from audioml.rng import Stream, uniform
 from audioml.store import WaveformStore
 
@@ -35,6 +36,7 @@ def make_loader(
     n_classes=N_CLASSES,
     preset="ranges",
     seed=0,
+    ranks=ALONE,
     **config,
 ):
     store = WaveformStore(make_clips(), n_time=N_TIME, pad="zero", place=place, device=device)
@@ -61,6 +63,7 @@ def make_loader(
         batch_size=batch_size,
         seed=seed,
         augment=augment,
+        ranks=ranks,
     )
 
 
@@ -242,8 +245,8 @@ def test_waiting_is_measured():
 
     loader.frontend.render = timed_render
     for _ in loader.epoch(0):
-        time.sleep(0.02)
-        using_s += 0.02
+        time.sleep(0.1)
+        using_s += 0.1
     assert making_s < loader.wait_s() < making_s + 0.5 * using_s
     first = loader.wait_s()
     list(loader.epoch(1))
@@ -292,3 +295,37 @@ def test_class_weights_make_classes_count_alike():
     weights = make_loader(clips=torch.arange(1, 18)).class_weights()  # 4, 5, 4 and 4 of a class
     counts = torch.tensor([4.0, 5.0, 4.0, 4.0])
     torch.testing.assert_close(weights * counts, torch.full((4,), 17 / 4))
+
+
+@pytest.mark.parametrize("batch_size", [2, 8])
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_share_every_batch_and_change_no_clip(size, batch_size):
+    """41 clips: the last batch has 9, or 3, and with 2 a batch one of 3 ranks gets none."""
+    whole = list(make_loader(batch_size).epoch(3))
+    loaders = [make_loader(batch_size, ranks=Ranks(rank, size)) for rank in range(size)]
+    for batch, *shares in zip(whole, *(loader.epoch(3) for loader in loaders), strict=True):
+        counted = [share for share in shares if not share.stands_in]
+        assert sum(share.n_own for share in shares) == len(batch.clip_index)
+        for name in ("input", "target", "clip_index"):
+            parts = torch.cat([getattr(share, name) for share in counted])
+            assert torch.equal(parts, getattr(batch, name)), name
+        for share in shares:
+            assert share.size == len(batch.clip_index)
+            assert len(share.clip_index) >= 1
+            assert not share.stands_in or share.n_own == 0
+
+
+def test_ranks_go_on_within_an_epoch():
+    loader = make_loader(ranks=Ranks(1, 2))
+    whole, rest = list(loader.epoch(0)), list(loader.epoch(0, first_step=3))
+    assert [b.clip_index.tolist() for b in rest] == [b.clip_index.tolist() for b in whole[3:]]
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_ranks_share_whole_batches_where_nothing_is_augmented(size):
+    whole = [batch.clip_index.tolist() for batch in make_loader(preset=None).epoch(0)]
+    shares = [
+        [batch.clip_index.tolist() for batch in loader.epoch(0)]
+        for loader in (make_loader(preset=None, ranks=Ranks(rank, size)) for rank in range(size))
+    ]
+    assert [batch for share in shares for batch in share] == whole

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import soxr
 import torch
 from tiny import LABELS, RATE, SETTINGS, make_tiny
 
@@ -57,6 +59,48 @@ def test_a_clip_gets_what_the_evaluation_gave_it(run, classifier):
     np.testing.assert_allclose([p.mean_probability for p in found], expected, atol=1e-5)
     predicted = [LABELS[p.mean_probability.argmax()] for p in found]
     assert predicted == table["predicted"].tolist()
+
+
+@pytest.mark.parametrize("setting", ["audio.eval_crops=3", "audio.pad=wrap", "audio.crop=start"])
+def test_a_clip_is_cut_as_its_run_says(run, setting, tmp_path):
+    words = [*SETTINGS, setting, f"data.root={run.parent / 'data'}", f"run.dir={tmp_path / 'run'}"]
+    run_experiment(load_config(overrides=[*words, "train.epochs=1"]))
+    table = pd.read_csv(tmp_path / "run" / "predictions.csv")
+    files = [run.parent / "data" / path for path in table["path"]]
+    found = predict(Classifier.load(tmp_path / "run", "cpu"), files)
+    expected = table[[f"p_{label}" for label in LABELS]].to_numpy()
+    np.testing.assert_allclose([p.mean_probability for p in found], expected, atol=1e-5)
+
+
+def accuracy_by_command(model, folder, truth, out):
+    """Share of files that ``audioml predict`` gets right, and the table it writes."""
+    words = ["predict", str(model), str(folder), "--format", "csv", "--out", str(out)]
+    assert main([*words, "--device", "cpu"]) == 0
+    table = pd.read_csv(out)
+    names = [Path(path).stem for path in table["path"]]
+    return np.mean([truth[n] == p for n, p in zip(names, table["predicted"], strict=True)]), table
+
+
+def test_a_test_fold_has_the_accuracy_of_the_run(run, tmp_path):
+    """Exactly, from its files; within two clips from the same at 48 kHz and in stereo."""
+    told = pd.read_csv(run / "predictions.csv")
+    truth = {
+        Path(path).stem: label for path, label in zip(told["path"], told["label"], strict=True)
+    }
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+    for path in told["path"]:
+        file = run.parent / "data" / path
+        shutil.copy(file, tmp_path / "own")
+        sound, rate = soundfile.read(file)
+        stereo = np.tile(soxr.resample(sound, rate, 48_000)[:, None], 2)
+        soundfile.write(tmp_path / "other" / f"{file.stem}.wav", stereo, 48_000, subtype="PCM_16")
+    own, table = accuracy_by_command(run, tmp_path / "own", truth, tmp_path / "own.csv")
+    assert own == json.loads((run / "summary.json").read_text())["accuracy"]
+    _, other = accuracy_by_command(run, tmp_path / "other", truth, tmp_path / "other.csv")
+    assert (other["predicted"] != table["predicted"]).sum() <= 2
+    columns = [f"p_{label}" for label in LABELS]
+    np.testing.assert_allclose(other[columns], table[columns], atol=0.1)
 
 
 @pytest.mark.parametrize("crop", ["random", "start"])
@@ -179,20 +223,49 @@ def test_names_can_not_steer_the_terminal(run, tmp_path, capsys):
     assert "\x1b" not in capsys.readouterr().out
 
 
+def test_names_need_not_be_text(run, tmp_path, capsys):
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    write(tmp_path / "a.wav", 0.5).rename(folder / os.fsdecode(b"\xff.wav"))
+    words = ["predict", str(run), str(folder), "--device", "cpu"]
+    assert main([*words, "--json"]) == 0
+    (prediction,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert Path(prediction["path"]).exists()
+    assert main([*words, "--format", "csv", "--out", str(tmp_path / "a.csv")]) == 0
+    assert r"\udcff.wav" in (tmp_path / "a.csv").read_text()
+
+
+@pytest.mark.parametrize("style", ["json", "csv"])
+def test_nothing_but_the_result_on_standard_output(style, run, tmp_path, capsys):
+    write(tmp_path / "a.wav", 0.5)
+    (tmp_path / "notes.txt").touch()
+    assert main(["predict", str(run), str(tmp_path), "--format", style, "--device", "cpu"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("{" if style == "json" else "path,")
+    assert "left out  1 files" in printed.err
+
+
 def test_standard_input(run, tmp_path):
-    sound = write(tmp_path / "a.flac", 0.5).read_bytes()
     command = [sys.executable, "-m", "audioml", "predict", str(run), "-", "--json"]
-    env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-
-    def ask(**how):
-        return subprocess.run([*command, "--device", "cpu"], env=env, capture_output=True, **how)
-
-    done = ask(input=sound)
+    done = subprocess.run(
+        [*command, "--device", "cpu"],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        input=write(tmp_path / "a.flac", 0.5).read_bytes(),
+        capture_output=True,
+    )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["predictions"][0]["n_windows"] == 1
-    empty = ask(stdin=subprocess.DEVNULL)
-    assert empty.returncode == 2
-    assert b"error: -: standard input is empty" in empty.stderr
+    (prediction,) = json.loads(done.stdout)["predictions"]
+    assert (prediction["path"], prediction["n_windows"]) == ("-", 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "-: standard input is empty"), (b"no sound", "-: not readable as audio")],
+)
+def test_standard_input_that_is_no_sound(run, monkeypatch, capsys, content, message):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert main(["predict", str(run), "-", "--device", "cpu"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
 def test_closed_standard_input(run, monkeypatch, capsys):
@@ -225,7 +298,9 @@ def test_folders_with_nothing_to_hear(run, tmp_path, capsys):
     assert "no sound files in it, 1 other files" in capsys.readouterr().err
     soundfile.write(tmp_path / "silence.wav", np.zeros(RATE), RATE)
     assert main(["predict", str(run), str(tmp_path), "--device", "cpu"]) == 2
-    assert "nothing audible, every sample is 0" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "nothing audible, every sample is 0" in printed.err
+    assert printed.out == ""
 
 
 @pytest.mark.parametrize(

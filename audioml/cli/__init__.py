@@ -12,6 +12,7 @@ from audioml.cli.completion import SHELLS, PrintCompletion
 from audioml.cli.verbs import EXIT_CODES, EXIT_PIPE, EXIT_STOPPED, EXIT_USAGE, Parser
 from audioml.errors import Interrupted, UserError
 from audioml.progress import Console
+from audioml.ranks import ALONE, RankError, Ranks, read_ranks
 
 log = logging.getLogger("audioml")
 
@@ -66,23 +67,40 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    console = Console(sys.stderr if getattr(arguments, "json", False) else sys.stdout)
+    has_data = any(getattr(arguments, name, False) for name in ("json", "logs_to_stderr"))
+    ranks, console = ALONE, Console(sys.stderr if has_data else sys.stdout)
     log.setLevel(logging.INFO)
     log.addHandler(console)
     try:
+        ranks = read_ranks()
+        console.listen_to(ranks)
+        if ranks.are_several and not getattr(arguments, "takes_ranks", False):
+            raise UserError("of all verbs only train runs on several ranks; start without torchrun")
         return int(arguments.run(arguments))
     except (Interrupted, KeyboardInterrupt) as stop:
-        print(str(stop) or "stopped", file=sys.stderr)
+        if ranks.is_main:
+            print(str(stop) or "stopped", file=sys.stderr)
         return EXIT_STOPPED
     except BrokenPipeError:
         raise
     except (UserError, OSError) as error:
         if arguments.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return _report(error, ranks)
     finally:
         log.removeHandler(console)
+
+
+def _report(error: UserError | OSError, ranks: Ranks) -> int:
+    """Print an error: what all ranks of a machine meet alike, the first of them says for all."""
+    is_own = isinstance(error, RankError)
+    if is_own or ranks.local_rank == 0:
+        print(f"error: {error}", file=sys.stderr)
+    if is_own:  # an orderly end would close connections, and could wait for ranks that are gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_USAGE)
+    return EXIT_USAGE
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _FORMATS: Final = ("table", "json", "csv")
 _MOST_BYTES: Final = 4 << 30  # of standard input
+_STDIN: Final = "audioml standard input"  # name of the file that holds it
 
 
 def add_predict(verbs: Verbs) -> None:
@@ -61,7 +63,7 @@ def add_predict(verbs: Verbs) -> None:
     )
     for argument in (model, sounds, out):
         completes(argument, "file")
-    predict.set_defaults(run=_predict)
+    predict.set_defaults(run=_predict, logs_to_stderr=True)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -75,9 +77,11 @@ def _predict(arguments: argparse.Namespace) -> int:
         found = predict(
             classifier, files, overlap=arguments.overlap, batch_size=arguments.batch_size
         )
-        predictions = list(track(found, task="predict", total=len(files), unit="file"))
+        named = map(_name_stdin, found)
+        predictions = list(track(named, task="predict", total=len(files), unit="file"))
     if len(predictions) == 1 and predictions[0].error:
         raise PredictError(predictions[0].error)
+    check_audible(predictions)
     text = write_predictions(
         predictions,
         classifier.labels,
@@ -86,7 +90,6 @@ def _predict(arguments: argparse.Namespace) -> int:
         timeline=arguments.timeline,
     )
     _put_out(text, arguments.out)
-    check_audible(predictions)
     return _report(predictions)
 
 
@@ -103,11 +106,12 @@ def _report(predictions: "Sequence[Prediction]") -> int:
 def _put_out(text: str, out: Path | None) -> None:
     from audioml.atomic import replacing
 
+    content = text.encode(errors="backslashreplace")  # names of files may be any bytes
     if out is None:
-        print(text, end="")
+        print(content.decode(), end="")
         return
     with replacing(out) as file:
-        file.write(text.encode())
+        file.write(content)
 
 
 @contextmanager
@@ -120,10 +124,18 @@ def _find_files(sounds: Sequence[str]) -> Iterator[list[Path]]:
         for word in sounds:
             path = Path(word)
             if word == "-":
-                path = Path(folder, "standard input")
+                path = Path(folder, _STDIN)
                 _read_stdin(path)
             files += find_sounds(path) if path.is_dir() else [path]
         yield files
+
+
+def _name_stdin(prediction: "Prediction") -> "Prediction":
+    """Call standard input what the command line calls it."""
+    path = prediction.path
+    if path.name != _STDIN:
+        return prediction
+    return replace(prediction, path=Path("-"), error=prediction.error.replace(str(path), "-"))
 
 
 def _read_stdin(path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from audioml.cli.settings import add_settings, read_settings, refuse_changes
 from audioml.cli.verbs import Verbs, add_json, completes, print_json
+from audioml.ranks import read_ranks
 
 
 def add_train(verbs: Verbs) -> None:
@@ -20,27 +21,30 @@ def add_train(verbs: Verbs) -> None:
         "  audioml train configs/esc10_cnn.yaml data.root=FOLDER splits.fold=2\n"
         "  audioml train optim.lr=1e-3 train.epochs=40 run.dir=runs/try\n"
         "  audioml train resume=runs/try\n"
+        "  torchrun --nproc_per_node=4 train.py configs/esc50_cnn.yaml run.dir=runs/four\n"
         "  audioml train configs/esc50_cnn.yaml --print-config\n",
     )
     add_settings(train)
     train.add_argument("--print-config", action="store_true", help="print every setting and stop")
     add_json(train)
-    train.set_defaults(run=_train)
+    train.set_defaults(run=_train, takes_ranks=True)
 
 
 def _train(arguments: argparse.Namespace) -> int:
     from audioml.config import to_yaml
 
-    config = read_settings(arguments.settings)
+    config, ranks = read_settings(arguments.settings), read_ranks()
     if arguments.print_config:
-        print(to_yaml(config), end="")
+        if ranks.is_main:
+            print(to_yaml(config), end="")
         return 0
     refuse_changes(config, arguments.settings)
     from audioml.experiment import run_experiment
 
-    summary = run_experiment(config)
-    _report([Path(summary["folder"])])
-    if arguments.json:
+    summary = run_experiment(config, ranks=ranks)
+    if ranks.is_main:
+        _report([Path(summary["folder"])])
+    if arguments.json and ranks.is_main:
         print_json(summary)
     return 0
 

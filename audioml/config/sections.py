@@ -254,12 +254,14 @@ class TrainConfig:
 
     epochs: int = 30
     batch_size: int = 16
+    accumulate: int = 1
     eval_batch_size: int = 32
     seed: int = 0
     device: str = "auto"
     amp: Literal["auto", "bf16", "fp32"] = "auto"
     channels_last: bool = True
     compile: bool = False
+    sync_batch_norm: bool = False
     patience: int = 0
     class_weights: Literal["equal", "balanced"] = "equal"
     on_bad_step: Literal["stop", "skip"] = "stop"
@@ -269,6 +271,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check("train.epochs", self.epochs, 1)
         check("train.batch_size", self.batch_size, 2)
+        check("train.accumulate", self.accumulate, 1)
         check("train.eval_batch_size", self.eval_batch_size, 1)
         check("train.seed", self.seed, 0, 2**63 - 1)
         check("train.patience", self.patience, 0)

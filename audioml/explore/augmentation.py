@@ -11,7 +11,7 @@ from torch import Tensor
 
 from audioml.augment import VARIANTS, Augment, Draws
 from audioml.clips import collect
-from audioml.config import AugmentConfig, ConfigError, RunConfig
+from audioml.config import AugmentConfig, RunConfig
 from audioml.frontend import BandLevels
 from audioml.frontend.functional import read_waveforms
 from audioml.store import Request, WaveformStore
@@ -282,17 +282,9 @@ def stretch(
 
     Returns:
         [time], as long as before: cut, or followed by silence.
-
-    Raises:
-        ConfigError: If python-stretch is not installed.
     """
-    try:
-        import python_stretch
-    except ImportError as error:
-        raise ConfigError(
-            f"listening to pitch and stretch needs python-stretch ({error}): python -m pip install "
-            "'audioml[pages]'"
-        ) from error
+    import python_stretch
+
     engine = python_stretch.Signalsmith.Stretch()
     engine.preset(1, sample_rate)
     engine.setTransposeSemitones(semitones)

@@ -17,8 +17,8 @@ MEASURES: Final = (
     ("length_s", "Length [s]"),
     ("rms_dbfs", "RMS level [dBFS]"),
     ("peak_dbfs", "Peak level [dBFS]"),
-    ("silence_share", "Silence [share of frames]"),
-    ("dc", "Offset [mean, full scale 1]"),
+    ("silence_share", "Silence [share]"),
+    ("dc", "Offset [full scale 1]"),
 )
 _BLUE, _ORANGE = "#3d8fd1", "#e0701a"
 _ROW_PX, _MARGIN_PX = 26, 90
@@ -123,8 +123,8 @@ def chart_spectra(
 
 
 def escape(name: str) -> str:
-    """Write a name so that Plotly, which reads some HTML, shows it as it is."""
-    return html.escape(" ".join(str(name).split()))
+    """Write a name so that Plotly, which reads some HTML and formulas, shows it as it is."""
+    return html.escape(" ".join(str(name).split())).replace("$", "&#36;")
 
 
 def _figure(data: list[dict[str, Any]], labels: Sequence[str], title: str) -> dict[str, Any]:

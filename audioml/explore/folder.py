@@ -7,6 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from audioml.config import ConfigError
 from audioml.explore import figures
 from audioml.explore.exploration import Exploration, look
 from audioml.explore.inputs import read_input
@@ -36,6 +37,8 @@ def explore(
         DataError: If there are no sounds, or the one file can't be read.
         RunError: If ``out`` is there already and holds anything.
     """
+    if n_examples < 0:
+        raise ConfigError(f"--examples must be 0 or more, got {n_examples}")
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out}: already there; choose another --out")
     exploration = look(read_input(words), n_examples)

@@ -65,8 +65,9 @@ class Sounds:
         results = self.content.results
         right = results.predictions[results.is_right]
         turn = right.groupby("label", sort=False).cumcount().to_numpy()
-        others = np.flatnonzero(results.is_right)[np.argsort(turn, kind="stable")]
-        return (self.choose_mistakes() + others.tolist())[:MOST_HEARD]
+        order = np.argsort(turn, kind="stable")
+        others: list[int] = np.flatnonzero(results.is_right)[order].tolist()
+        return (self.choose_mistakes() + others)[:MOST_HEARD]
 
     def pictures(self, rows: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Draw waveform and log-mel of tested clips; of those that can be decoded."""

@@ -15,11 +15,12 @@ import yaml
 from tiny import SETTINGS, make_tiny
 from web import serve
 
-from audioml.checkpoints import CHECKPOINT_VERSION
+from audioml.checkpoints import CHECKPOINT_VERSION, load_checkpoint
 from audioml.cli import main
 from audioml.cli.verbs import EXIT_DEFECT, EXIT_STOPPED, EXIT_USAGE
 from audioml.config import load_config, to_yaml
 from audioml.errors import Interrupted
+from audioml.model_files import FILE_NAME
 
 REPOSITORY = Path(__file__).parent.parent.parent
 OVER = ("--over", "optim.lr=1e-2")
@@ -260,6 +261,52 @@ def test_as_a_split_file(tmp_path, marker, refusal):
     for files in (("good.csv", "evil.csv"), ("evil.csv", "good.csv")):
         said = refusal("audit", *(tmp_path / name for name in files))
         assert "evil.csv: not readable as CSV" in said
+
+
+USES = {
+    "predict": ("sound.wav",),
+    "export": ("--format", "torch", "--out", "model.pt2"),
+    "demo": ("--no-browser",),
+}
+
+
+@pytest.mark.parametrize("verb", USES)
+@pytest.mark.parametrize("way", [*WAYS, as_checkpoint])
+@pytest.mark.parametrize("name", ["evil.pt", "evil.safetensors"])
+def test_as_a_model(tmp_path, marker, refusal, verb, way, name):
+    way({"model": Payload(marker)}, tmp_path / name)
+    assert f"{tmp_path / name}: " in refusal(verb, tmp_path / name, *USES[verb])
+
+
+@pytest.mark.parametrize("verb", USES)
+@pytest.mark.parametrize("key", ["config", "labels", "frontend", "ema", "train_sources"])
+def test_within_the_checkpoint_that_is_a_model(finished, tmp_path, marker, refusal, verb, key):
+    state = load_checkpoint(finished / "checkpoints" / "last.pt")
+    as_zip({**state, key: Payload(marker)}, tmp_path / "evil.pt")
+    said = refusal(verb, tmp_path / "evil.pt", *USES[verb])
+    assert "more than tensors, which is never run" in said
+
+
+@pytest.mark.parametrize("verb", USES)
+def test_as_the_model_of_a_run(finished, tmp_path, marker, refusal, verb):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    as_pickle(Payload(marker), folder / FILE_NAME)
+    assert f"{folder / FILE_NAME}: damaged" in refusal(verb, folder, *USES[verb])
+
+
+@pytest.mark.parametrize("verb", USES)
+def test_as_the_settings_of_a_model(finished, tmp_path, marker, refusal, verb):
+    state = load_checkpoint(finished / "checkpoints" / "last.pt")
+    as_zip({**state, "config": TAGS[0].format(marker=marker)}, tmp_path / "evil.pt")
+    said = refusal(verb, tmp_path / "evil.pt", *USES[verb])
+    assert "could not determine a constructor" in said
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".npy", ".pt"])
+def test_as_a_sound_to_predict(finished, tmp_path, marker, refusal, suffix):
+    evil = tmp_path / f"evil{suffix}"
+    as_pickle(Payload(marker), evil)
+    assert f"{evil}: not readable as audio" in refusal("predict", finished, evil)
 
 
 TAGS = (
