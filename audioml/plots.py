@@ -14,12 +14,15 @@ _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#767676"
 _LEAST_DARK = 0.55
 
 
-def plot_curves(history: Sequence[Mapping[str, float]]) -> Figure:
+def plot_curves(
+    history: Sequence[Mapping[str, float]], best_epoch: int | None = None
+) -> Figure:
     """Draw loss, accuracy and learning rate over the epochs.
 
     Args:
         history: A row an epoch with ``epoch``, ``train_loss``, ``train_accuracy``, ``lr`` and,
             where there is a validation split, ``val_loss`` and ``val_accuracy``.
+        best_epoch: The epoch that validation chose, if it did.
     """
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     loss, accuracy, rate = figure.subplots(1, 3)
@@ -35,6 +38,8 @@ def plot_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     rate.plot(epochs, [row["lr"] for row in history], color=_GREY)
     accuracy.set_ylim(0, 1)
     for axes, title in ((loss, "Loss"), (accuracy, "Accuracy"), (rate, "Learning rate")):
+        if best_epoch:
+            axes.axvline(best_epoch, color=_GREY, linewidth=1, linestyle=":", label="best epoch")
         axes.set(title=title, xlabel="Epoch")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

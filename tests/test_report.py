@@ -3,16 +3,19 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from tiny import SETTINGS, make_tiny
 
 from audioml.cli import main
 from audioml.report import write_report
-from audioml.report.charts import calibration, recall_intervals
+from audioml.report.charts import calibration, chart_curves, recall_intervals
+from audioml.report.content import read_content
 from audioml.runs import RunError
 
 HOSTILE = "<img src=x onerror=alert(1)></script><b>"
@@ -65,6 +68,10 @@ def test_nothing_outside_is_asked(run):
 def test_the_card(run):
     card = (run / "model_card.md").read_text()
     assert card.startswith("---\nlibrary_name: audioml\n")
+    facts = yaml.safe_load(card.split("---\n")[1])
+    metrics = facts["model-index"][0]["results"][0]["metrics"]
+    accuracy = json.loads((run / "summary.json").read_text())["accuracy"]
+    assert metrics[0]["value"] == pytest.approx(accuracy, abs=1e-4)
     for words in (
         "license: cc-by-3.0",
         "| Accuracy |",
@@ -83,6 +90,15 @@ def test_it_can_be_left_out_and_made_later(run, tmp_path):
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+def test_a_resumed_run_keeps_its_own_choice(run, tmp_path):
+    folder = copy(run, tmp_path)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("report: true", "report: false"))
+    (folder / "report.html").unlink()
+    assert main(["train", f"resume={folder}"]) == 0
+    assert not (folder / "report.html").exists()
+
+
 def test_a_cross_validation_links_its_folds(run, tmp_path):
     words = [*SETTINGS, f"data.root={run.parent / 'data'}", f"run.dir={tmp_path / 'run'}"]
     assert main(["crossval", *words, "train.epochs=1", "splits.protocol=fixed"]) == 0
@@ -91,8 +107,28 @@ def test_a_cross_validation_links_its_folds(run, tmp_path):
         assert f'href="fold-{fold}/report.html"' in page
         assert (tmp_path / "run" / f"fold-{fold}" / "report.html").is_file()
     assert len(read_clips(page)["clips"]) == 45
-    assert all(clip["audio"] for clip in read_clips(page)["clips"])
+    clips = pd.DataFrame(read_clips(page)["clips"])
+    is_right = clips["true"] == clips["said"]
+    assert clips["audio"].notna().sum() == 40
+    assert clips["audio"][~is_right].notna().all()
+    heard = clips[is_right & clips["audio"].notna()]["true"].value_counts()
+    unheard = clips[is_right & clips["audio"].isna()]["true"].value_counts()
+    assert all(heard[n] >= heard.max() - 1 for n in unheard.index)  # spread over the classes
     assert "Deviation of folds" in page
+    assert "mean ± deviation" in page
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert f"{summary['accuracy']:.1%} ± {summary['accuracy_sd']:.1%}" in page
+    card = (tmp_path / "run" / "model_card.md").read_text()
+    assert "audioml predict RUN_FOLDER/fold-1 sound.wav" in card
+    assert "The weights\nare those of the last epoch." in card
+
+
+def test_a_nested_cross_validation_says_what_was_chosen(run, tmp_path):
+    folds = [{"fold": 1, "weights": "best", "best_epoch": 7}]
+    content = replace(read_content(run), folds={1: run})
+    content.summary["folds"] = folds
+    assert content.chosen == "those of each fold's best epoch on validation"
+    assert read_content(run).chosen.startswith("those of epoch ")
 
 
 def copy(run: Path, tmp_path: Path) -> Path:
@@ -107,6 +143,29 @@ def test_without_the_data_it_says_so(run, tmp_path):
     page = (folder / "report.html").read_text()
     assert f"the data are no longer at {tmp_path / 'gone'}" in page
     assert "data:audio" not in page
+
+
+def test_it_downloads_and_generates_nothing(run, tmp_path, monkeypatch):
+    folder = copy(run, tmp_path)
+    config = folder / "config.yaml"
+    config.write_text(
+        re.sub(r"name: esc10\n  root: .*\n", "name: synthetic\n  root: null\n", config.read_text())
+    )
+    monkeypatch.chdir(tmp_path)
+    write_report(folder)
+    assert "no longer at data/synthetic-0" in (folder / "report.html").read_text()
+    assert not (tmp_path / "data").exists()
+
+
+def test_without_the_model_all_else_is_told(run, tmp_path, caplog):
+    folder = copy(run, tmp_path)
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    write_report(folder)
+    page = (folder / "report.html").read_text()
+    assert "It can't be shown: " in page
+    assert "model.safetensors" in page
+    assert "without what augmentation did" in caplog.text
+    assert len(read_clips(page)["clips"]) == 9
 
 
 def test_with_other_data_nothing_is_played(run, tmp_path):
@@ -128,6 +187,9 @@ def test_names_are_escaped(run, tmp_path):
             table["path"] = [f"{HOSTILE}{path}" for path in table["path"]]
         table.rename(columns={"p_low": f"p_{HOSTILE}"}).to_csv(folder / name, index=False)
     write_report(folder)
+    card = (folder / "model_card.md").read_text()
+    assert "<img" not in card
+    assert "&lt;img src=x onerror=alert(1)&gt;" in card
     page = (folder / "report.html").read_text()
     assert "<img src=x" not in page
     assert page.count("</script>") == page.count("<script")
@@ -167,3 +229,10 @@ def test_recall_counts_recordings():
     assert alone[0][0] == together[0][0] == 1.0
     assert alone[0][1] > together[0][1]
     assert np.isnan(alone[1][0])
+
+
+def test_the_best_epoch_is_marked():
+    history = pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0]})
+    (line,) = chart_curves(history, "loss", "Loss", 2)["layout"]["shapes"]
+    assert line["x0"] == line["x1"] == 2
+    assert chart_curves(history, "loss", "Loss")["layout"]["shapes"] == []

@@ -68,7 +68,7 @@ class Content:
             return "those of the last epoch"
         if self.folds:
             return "those of each fold's best epoch on validation"
-        return f"those of the best epoch on validation, {runs[0]['best_epoch']}"
+        return f"those of epoch {runs[0]['best_epoch']}, the best on validation"
 
     def top(self) -> list[list[tuple[str, float]]]:
         """List each clip's likeliest classes with their probabilities."""

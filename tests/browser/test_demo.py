@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,22 +20,8 @@ from audioml.cli.verbs import EXIT_STOPPED
 
 pytest.importorskip("captum")
 pytest.importorskip("gradio")
-api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
 REPOSITORY = Path(__file__).parent.parent.parent
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",  # a microphone that beeps
-    "--use-fake-ui-for-media-stream",
-]
 OPEN = build_opener(ProxyHandler({})).open
 PROGRAM = [sys.executable, "-m", "audioml", "demo"]
 WAIT_MS = 60_000
@@ -86,14 +71,6 @@ def demo(run):
     demo = Demo(run, "--max-s", "3", "--max-mb", "1")
     yield demo
     demo.stop()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@
     said: (clip) => labels[clip.said],
     sure: (clip) => clip.top[0][1],
   };
-  const percent = (share) => `${Math.round(100 * share)} %`;
+  const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
   const state = { keep: (clip) => clip.true !== clip.said, what: "mistakes", key: "sure", down: true };
 
   const cell = (row, text, kind) => {
