@@ -364,7 +364,9 @@ class _Run:
 
     def _write_results(self, evaluation: Evaluation, summary: dict[str, Any]) -> None:
         history = self.trainer.progress.history
-        self.folder.write_figure("curves.png", plots.plot_curves(history, self.trainer.progress.best_epoch or None))
+        self.folder.write_figure(
+            "curves.png", plots.plot_curves(history, self.trainer.progress.best_epoch or None)
+        )
         if self.part == "test":
             confusion = write_evaluation(self.folder, evaluation, self.x.manifest)
             self.tracker.log_figure("confusion_matrix/test", confusion, len(history))

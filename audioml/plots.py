@@ -14,9 +14,7 @@ _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#767676"
 _LEAST_DARK = 0.55
 
 
-def plot_curves(
-    history: Sequence[Mapping[str, float]], best_epoch: int | None = None
-) -> Figure:
+def plot_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None = None) -> Figure:
     """Draw loss, accuracy and learning rate over the epochs.
 
     Args:
