@@ -24,7 +24,7 @@ EQUAL = [
 ]
 
 
-def run_ranks(n_ranks, function, *arguments, timeout_s=120):
+def run_ranks(n_ranks, function, *arguments, timeout_s=240):
     """Call ``function(rank, *arguments)`` in as many processes; returns their exit codes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["audioml.experiment", "torch._dynamo", "jobs"])

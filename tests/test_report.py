@@ -25,7 +25,12 @@ HOSTILE = "<img src=x onerror=alert(1)></script><b>"
 def run(tmp_path_factory):
     """A finished run with its report."""
     root = tmp_path_factory.mktemp("run")
-    words = [*SETTINGS, f"data.root={make_tiny(root / 'data')}", f"run.dir={root / 'run'}"]
+    words = [
+        *SETTINGS,
+        "run.report=true",
+        f"data.root={make_tiny(root / 'data')}",
+        f"run.dir={root / 'run'}",
+    ]
     assert main(["train", *words, "splits.protocol=nested"]) == 0
     return root / "run"
 
@@ -83,7 +88,12 @@ def test_the_card(run):
 
 
 def test_it_can_be_left_out_and_made_later(run, tmp_path):
-    words = [*SETTINGS, f"data.root={run.parent / 'data'}", f"run.dir={tmp_path / 'run'}"]
+    words = [
+        *SETTINGS,
+        "run.report=true",
+        f"data.root={run.parent / 'data'}",
+        f"run.dir={tmp_path / 'run'}",
+    ]
     assert main(["train", *words, "train.epochs=1", "run.report=false"]) == 0
     assert not (tmp_path / "run" / "report.html").exists()
     assert main(["report", str(tmp_path / "run")]) == 0
@@ -100,7 +110,12 @@ def test_a_resumed_run_keeps_its_own_choice(run, tmp_path):
 
 
 def test_a_cross_validation_links_its_folds(run, tmp_path):
-    words = [*SETTINGS, f"data.root={run.parent / 'data'}", f"run.dir={tmp_path / 'run'}"]
+    words = [
+        *SETTINGS,
+        "run.report=true",
+        f"data.root={run.parent / 'data'}",
+        f"run.dir={tmp_path / 'run'}",
+    ]
     assert main(["crossval", *words, "train.epochs=1", "splits.protocol=fixed"]) == 0
     page = (tmp_path / "run" / "report.html").read_text()
     for fold in range(1, 6):

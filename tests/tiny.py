@@ -22,6 +22,7 @@ SETTINGS = [
     "train.batch_size=8",
     "train.device=cpu",
     "train.amp=fp32",
+    "run.report=false",
 ]
 
 

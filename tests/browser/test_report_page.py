@@ -13,7 +13,12 @@ from audioml.report import write_report
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     root = tmp_path_factory.mktemp("report")
-    words = [*SETTINGS, f"data.root={make_tiny(root / 'data')}", f"run.dir={root / 'run'}"]
+    words = [
+        *SETTINGS,
+        "run.report=true",
+        f"data.root={make_tiny(root / 'data')}",
+        f"run.dir={root / 'run'}",
+    ]
     assert main(["train", *words, "train.epochs=1", "splits.protocol=nested"]) == 0
     return root / "run" / "report.html"
 
