@@ -10,6 +10,8 @@ def test_curves_show_validation_only_where_there_is_one():
     assert [len(axes.lines) for axes in plain.axes] == [1, 1, 1]
     both = plots.plot_curves([row | {"val_loss": 1.0, "val_accuracy": 0.4}])
     assert [len(axes.lines) for axes in both.axes] == [2, 2, 1]
+    marked = plots.plot_curves([row, row | {"epoch": 2}], best_epoch=2)
+    assert [axes.lines[-1].get_xdata() for axes in marked.axes] == [[2, 2]] * 3
 
 
 @pytest.mark.parametrize("n", [2, 10, 50])

@@ -37,6 +37,16 @@ def test_all_parts_are_there_and_fit(page):
     assert page.evaluate(wider) == 0
 
 
+def test_a_column_stands_below_its_name(page):
+    names = page.locator(".matrix thead span")
+    cells = page.locator(".matrix tbody tr:first-child td")
+    assert names.count() == cells.count() == 3
+    for number in range(3):
+        name, cell = names.nth(number).bounding_box(), cells.nth(number).bounding_box()
+        middle = cell["x"] + cell["width"] / 2
+        assert name["x"] + name["width"] / 2 == pytest.approx(middle, abs=2)
+
+
 def test_a_cell_shows_its_clips_by_mouse_and_by_key(page):
     cells = page.locator(".matrix button")
     counts = [int(text) for text in cells.all_text_contents()]
