@@ -18,6 +18,7 @@ from audioml.cli import (
     init,
     predict,
     report,
+    shard,
     train,
 )
 from audioml.cli.completion import SHELLS, PrintCompletion
@@ -49,6 +50,7 @@ _ADD_VERBS = (
     explore.add_explore,
     check.add_verify,
     check.add_audit,
+    shard.add_shard,
 )
 _EPILOG = f"""\
 examples:

@@ -13,6 +13,7 @@ from audioml.datasets.folder import read_folder
 from audioml.datasets.icbhi import read_icbhi
 from audioml.datasets.manifest import DataError, Manifest
 from audioml.datasets.physionet import read_physionet2016
+from audioml.datasets.shards import read_shards
 from audioml.datasets.synthetic import prepare_synthetic
 from audioml.download import DownloadError, fetch, one_at_a_time
 
@@ -99,6 +100,10 @@ def _physionet2016(data: DataConfig, check_files: bool) -> Manifest:
     return read_physionet2016(locate(data))
 
 
+def _shards(data: DataConfig, check_files: bool) -> Manifest:
+    return read_shards(data.root or "")
+
+
 def _ensure_esc50(root: Path, url: str) -> Path:
     """Download and unpack ESC-50 unless its folder is there; the archive is kept beside it.
 
@@ -129,4 +134,5 @@ _BUILDERS: Final[dict[str, Callable[[DataConfig, bool], Manifest]]] = {
     "folder": _folder,
     "icbhi": _icbhi,
     "physionet2016": _physionet2016,
+    "shards": _shards,
 }
