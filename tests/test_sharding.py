@@ -243,15 +243,14 @@ def test_over_http(manifest, packed, monkeypatch):
 def test_what_fails_for_a_moment_is_tried_again(packed, monkeypatch):
     monkeypatch.setattr(shards, "_PAUSE_S", 0.0)
     clip, calls = read_shards(str(packed)).clips[0], itertools.count()
-    system = clip.packed.folder.system
-    read = system.cat_file
+    read = shards.Folder._read
 
-    def falter(*arguments, **options):
+    def falter(*arguments):
         if next(calls) < n_failures:
             raise TimeoutError("busy")
-        return read(*arguments, **options)
+        return read(*arguments)
 
-    monkeypatch.setattr(system, "cat_file", falter)
+    monkeypatch.setattr(shards.Folder, "_read", falter)
     n_failures = 2
     assert clip.contents()
     calls, n_failures = itertools.count(), 3

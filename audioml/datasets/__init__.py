@@ -13,7 +13,7 @@ from audioml.datasets.folder import read_folder
 from audioml.datasets.icbhi import read_icbhi
 from audioml.datasets.manifest import DataError, Manifest
 from audioml.datasets.physionet import read_physionet2016
-from audioml.datasets.shards import read_shards
+from audioml.datasets.shards import has_shards, read_shards
 from audioml.datasets.synthetic import prepare_synthetic
 from audioml.download import DownloadError, fetch, one_at_a_time
 
@@ -55,6 +55,16 @@ def locate(data: DataConfig) -> Path:
     if data.name == "csv":
         return Path(data.manifest or "").expanduser().parent
     return Path("data", _FOLDERS.get(data.name, f"{data.name}-{data.seed}"))
+
+
+def are_there(data: DataConfig) -> bool:
+    """Say whether a data set's files can be found; nothing is downloaded or generated."""
+    if data.name != "shards":
+        return locate(data).exists()
+    try:
+        return has_shards(data.root or "")
+    except DataError:
+        return False
 
 
 def load_configured(data: DataConfig) -> Manifest:

@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar, cast
 import fsspec
 import numpy as np
 import pandas as pd
+from fsspec.implementations.local import LocalFileSystem
 
 from audioml.datasets.manifest import Clip, DataError, Manifest, Measured, describe_examples
 
@@ -72,8 +73,14 @@ class Folder:
         Raises:
             DataError: If it can't be read.
         """
-        ask = functools.partial(self.system.cat_file, self.locate(name), start=start, end=stop)
-        return cast(bytes, self._try(name, ask))
+        return self._try(name, functools.partial(self._read, self.locate(name), start, stop))
+
+    def _read(self, path: str, start: int | None, stop: int | None) -> bytes:
+        if not isinstance(self.system, LocalFileSystem):
+            return cast(bytes, self.system.cat_file(path, start=start, end=stop))
+        with Path(path).open("rb", buffering=0) as file:  # in half of the time
+            file.seek(start or 0)
+            return file.read(-1 if stop is None else stop - (start or 0))
 
     def measure(self, name: str) -> int | None:
         """Say how many bytes a file has; None if it is not there."""
@@ -148,6 +155,15 @@ def open_folder(address: str) -> Folder:
     except (ImportError, ValueError) as error:
         raise DataError(f"{address}: {error}") from error
     return Folder(address.rstrip("/"), system, path)
+
+
+def has_shards(address: str) -> bool:
+    """Say whether there are shards in a folder.
+
+    Raises:
+        DataError: If nobody can say.
+    """
+    return open_folder(address).measure(SUMMARY) is not None
 
 
 def read_shards(address: str) -> Manifest:
