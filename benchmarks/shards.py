@@ -6,6 +6,7 @@
 * reading: every clip's bytes once, in random order;
 * loading: an epoch of augmented log-mels with ``audio.store=stream``;
 * starting: from the settings to the first batch;
+* decoding: clips of 10 s at 32 kHz, as AudioSet has them, by format, on one core;
 * the index of many clips: how long it takes to read, and how much memory.
 """
 
@@ -25,8 +26,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import soundfile
 import torch
 
+from audioml.clips import clip_reader, scan_headers
 from audioml.config import DataConfig, load_config
 from audioml.datasets import load_manifest
 from audioml.datasets.manifest import Manifest
@@ -35,7 +38,10 @@ from audioml.markdown import markdown_table
 from audioml.preparation import prepare
 from audioml.rng import Stream, permutation
 from audioml.sharding import write_shards
+from audioml.threads import one_thread_an_operation
+from decode import FORMATS
 from machine import describe_machine, device_name, package_version
+from material import make_clips
 from report import keep, list_facts
 from streaming import write_clips
 
@@ -43,6 +49,8 @@ CPU = torch.device("cpu")
 N_THREADS = 4
 BUFFER = 1_000  # clips that other readers shuffle
 RATE = 22_050
+LONG_S, LONG_RATE = 10, 32_000  # AudioSet's clips, at the rate that most train on
+_N_LONG = 24
 _INDEX_MEMORY = "import shards, sys; shards.measure_index(int(sys.argv[1]), sys.argv[2])"
 
 
@@ -149,6 +157,42 @@ def time_loading(settings: dict[str, list[str]], rounds: int) -> list[tuple[str,
     return rows
 
 
+def time_formats(place: Path, rounds: int) -> list[tuple[str, ...]]:
+    """Decode clips as long as AudioSet's out of shards, on one core, in each format."""
+    samples = make_clips(_N_LONG, LONG_RATE, LONG_S * LONG_RATE, seed=0)
+    readers, sizes = {}, {}
+    for form in FORMATS:
+        folder = place / form.name
+        folder.mkdir()
+        for number, clip in enumerate(samples):
+            file = folder / f"{number}.{form.suffix}"
+            soundfile.write(file, clip, LONG_RATE, subtype=form.subtype)
+        pd.DataFrame({"path": [f.name for f in folder.iterdir()], "label": "a"}).to_csv(
+            folder / "clips.csv", index=False
+        )
+        listed = load_manifest(DataConfig(name="csv", manifest=str(folder / "clips.csv")))
+        written = write_shards(listed, str(folder / "out"), sample_rate=LONG_RATE)
+        packed = load_manifest(DataConfig(name="shards", root=str(folder / "out")))
+        readers[form.name] = clip_reader(packed, scan_headers(packed, LONG_RATE), LONG_RATE)
+        sizes[form.name] = written.n_bytes / _N_LONG
+    seconds: dict[str, list[float]] = {name: [] for name in readers}
+    for _ in range(rounds):
+        for name, read in readers.items():
+            begin = time.perf_counter()
+            for clip in range(_N_LONG):
+                read(clip)
+            seconds[name].append((time.perf_counter() - begin) / _N_LONG)
+    return [
+        (
+            name,
+            f"{sizes[name] / 1000:,.0f}",
+            f"{1 / statistics.median(taken):,.0f}",
+            f"{1 / max(taken):,.0f} to {1 / min(taken):,.0f}",
+        )
+        for name, taken in seconds.items()
+    ]
+
+
 def measure_index(n_clips: int, place: str) -> None:
     """Read an index of so many clips, order an epoch, and print seconds and MiB."""
     begin = time.perf_counter()
@@ -218,6 +262,8 @@ def main() -> None:
             },
             options.rounds,
         )
+        with one_thread_an_operation():
+            formats = time_formats(Path(place), options.rounds)
         index = repeat_index(folder, options.index_clips)
         command = [sys.executable, "-c", _INDEX_MEMORY, str(options.index_clips), str(folder)]
         done = subprocess.run(
@@ -239,6 +285,9 @@ def main() -> None:
         markdown_table(
             ("from", "clips/s", "span", "ratio", "start [s]", "largest difference"), loading
         ),
+        f"## Decoding\n\n{LONG_S} s at {LONG_RATE:,} Hz, mono, from shards to int16 at that rate, "
+        "on one core.",
+        markdown_table(("format", "kB a clip", "clips/s", "span"), formats),
         "## An index of many clips",
         f"{options.index_clips:,} clips: {index_mib:,.0f} MiB as a file, "
         f"{facts['read_s']:.1f} s to read, {facts['mib']:,.0f} MiB of memory at the peak, "

@@ -195,13 +195,17 @@ def make_manifest(folder: Folder, summary: dict[str, Any], frame: pd.DataFrame) 
         frame: What ``index.parquet`` says.
     """
     names = [shard["name"] for shard in summary["shards"]]
+    places = zip(*(frame[column].tolist() for column in ("shard", *_PLACE)), strict=True)
+    columns = [_with_none(frame[column]) for column in CLIP_COLUMNS]
     clips = tuple(
         Clip(
-            path=Path(row["path"]),
-            packed=Packed(folder, names[row["shard"]], *(row[name] for name in _PLACE)),
-            **{name: row[name] for name in CLIP_COLUMNS},
+            path=Path(path),
+            packed=Packed(folder, names[shard], *place),
+            **dict(zip(CLIP_COLUMNS, values, strict=True)),
         )
-        for row in frame.astype(object).where(frame.notna(), None).to_dict("records")
+        for path, (shard, *place), values in zip(
+            frame["path"].tolist(), places, zip(*columns, strict=True), strict=True
+        )
     )
     facts = {name: summary[name] for name in ("name", "is_synthetic", "has_sources")}
     layouts = (frame[name].tolist() for name in ("sample_format", "n_channels", "rate"))
@@ -220,6 +224,11 @@ def make_manifest(folder: Folder, summary: dict[str, Any], frame: pd.DataFrame) 
             digests=tuple(frame["digest"]),
         ),
     )
+
+
+def _with_none(column: pd.Series) -> list[Any]:
+    """List a column as Python's own values, with None where there is none."""
+    return column.astype(object).where(column.notna(), None).tolist()
 
 
 def _read_summary(folder: Folder) -> dict[str, Any]:
