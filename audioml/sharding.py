@@ -16,7 +16,15 @@ import pandas as pd
 from audioml.bad_files import check_bad_files
 from audioml.clips import ClipFacts, ClipHeader, measure_all, scan_headers
 from audioml.datasets.manifest import Clip, DataError, Manifest
-from audioml.datasets.shards import CLIP_COLUMNS, FORMAT, INDEX, SUMMARY, Folder, open_folder
+from audioml.datasets.shards import (
+    CLIP_COLUMNS,
+    FORMAT,
+    INDEX,
+    SUMMARY,
+    Folder,
+    check_parquet,
+    open_folder,
+)
 from audioml.progress import track
 
 MIB: Final = 1 << 20
@@ -83,6 +91,7 @@ def write_shards(
         DataError: If there are shards already, nothing can be written there, or clips can't be
             decoded.
     """
+    check_parquet()
     folder = open_folder(address)
     if folder.measure(SUMMARY) is not None:
         raise DataError(f"{address}: holds shards already; give another --out, or remove them")

@@ -264,6 +264,17 @@ def test_an_address_that_nobody_knows(manifest):
             read_shards(address)
 
 
+def test_without_pyarrow_it_says_what_to_install(manifest, packed, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards.importlib.util, "find_spec", lambda name: None)
+    for attempt in (
+        lambda: read_shards(str(packed)),
+        lambda: write_shards(manifest, str(tmp_path / "out"), sample_rate=RATE),
+    ):
+        with pytest.raises(DataError, match=r"\Ashards need pyarrow: .*audioml\[stream\]'\Z"):
+            attempt()
+    assert not (tmp_path / "out").exists()
+
+
 # Damage
 
 

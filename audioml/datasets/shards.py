@@ -8,6 +8,7 @@ read in order can do none of these.
 
 import functools
 import hashlib
+import importlib.util
 import io
 import json
 import time
@@ -264,7 +265,18 @@ def _read_index(folder: Folder, summary: dict[str, Any]) -> pd.DataFrame:
             f"{where}: not the index that {SUMMARY} was written with; restore both, or write the "
             "shards anew"
         )
+    check_parquet()
     return pd.read_parquet(io.BytesIO(contents))
+
+
+def check_parquet() -> None:
+    """Refuse to go on without the library that an index needs.
+
+    Raises:
+        DataError: With what to install.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        raise DataError("shards need pyarrow: python -m pip install 'audioml[stream]'")
 
 
 def _check_shards(folder: Folder, shards: list[dict[str, Any]]) -> None:
