@@ -14,7 +14,7 @@ from tiny import SETTINGS, make_tiny
 
 from audioml.cli import main
 from audioml.report import write_report
-from audioml.report.charts import calibration, chart_curves, recall_intervals
+from audioml.report.charts import calibration, chart_curves, chart_recall, recall_intervals
 from audioml.report.content import read_content
 from audioml.runs import RunError
 
@@ -209,6 +209,50 @@ def test_names_are_escaped(run, tmp_path):
     assert "<img src=x" not in page
     assert page.count("</script>") == page.count("<script")
     assert read_clips(page)["labels"][0] == HOSTILE
+
+
+def test_numbers_and_none_are_names_of_classes(run, tmp_path):
+    folder = copy(run, tmp_path)
+    names = {"low": "7", "middle": "None", "high": "NA"}
+    for name in ("predictions.csv", "split.csv"):
+        table = pd.read_csv(folder / name, dtype={"source": str}).replace(names)
+        table = table.rename(columns={f"p_{old}": f"p_{new}" for old, new in names.items()})
+        table.to_csv(folder / name, index=False)
+    write_report(folder)
+    content = read_clips((folder / "report.html").read_text())
+    assert content["labels"] == ["7", "None", "NA"]
+    before = read_clips((run / "report.html").read_text())
+    assert [clip["true"] for clip in content["clips"]] == [clip["true"] for clip in before["clips"]]
+    card = (folder / "model_card.md").read_text()
+    assert "| None | 3 |" in card
+
+
+def test_classes_of_numbers_stay_in_order():
+    chart = chart_recall(["10", "2"], [(0.9, 0.8, 1.0), (0.5, 0.4, 0.6)], [5, 5])
+    assert chart["layout"]["yaxis"]["type"] == "category"  # Plotly would take them for a scale
+    assert chart["data"][0]["y"] == ["10", "2"]
+
+
+def test_the_card_says_what_the_audit_found_as_plain_words(run, tmp_path):
+    folder = copy(run, tmp_path)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["audit"] += [f"near-duplicate sound: {HOSTILE}.wav"]
+    (folder / "summary.json").write_text(json.dumps(summary | {"data": f"{HOSTILE}/"}))
+    write_report(folder)
+    card = (folder / "model_card.md").read_text()
+    assert "<img" not in card.split("---")[2]
+    assert "near-duplicate sound: &lt;img" in card
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.csv", "split.csv", "env.json"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "a,b\n1,2\n1,2,3", "a,b\n1,2"])
+def test_a_run_with_a_damaged_file(run, tmp_path, capsys, name, content):
+    folder = copy(run, tmp_path)
+    (folder / name).write_text(content)
+    assert main(["report", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert name in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["summary.json", "metrics.csv", "split.csv", "env.json"])
