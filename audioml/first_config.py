@@ -24,10 +24,10 @@ _WINDOW_S: Final = 0.08  # of about this length, in powers of two
 _LEAST_SOURCES: Final = 3  # of a class, so that each of three parts gets one
 _LEAST_FOLDS: Final = 3
 _MOST_IMBALANCE: Final = 5
-# Where names may hold the recording: ESC-50's own; a number at the end that counts its excerpts.
+# Where names may hold the recording: ESC-50's own; a whole number at the end that counts excerpts.
 _SOURCE_PATTERNS: Final = (
     r"/\d-(\d+)-[A-Z]-\d+\.",
-    r"([^/]+?)[ _-]*(?:seg|segment|part|chunk|clip|crop|take)?[ _-]*\d+\.[^.]+$",
+    r"([^/]+?)(?!(?<=\d)\d)[ _-]*(?:seg|segment|part|chunk|clip|crop|take)?[ _-]*\d+\.[^.]+$",
 )
 
 

@@ -62,6 +62,11 @@ def test_names_that_say_nothing(tmp_path):
     assert "nothing says which recording" in proposal.warnings[0]
 
 
+def test_numbers_alone_say_nothing(tmp_path):
+    names = [f"{label}/{n}{take}.wav" for label in "ab" for n in (10, 20, 30) for take in (1, 2)]
+    assert "source_pattern" not in propose_config(make(tmp_path / "data", *names)).yaml
+
+
 def test_a_guess_that_leaves_too_few_recordings_is_not_made(tmp_path):
     names = [f"{label}/take_{n}.wav" for label in "ab" for n in range(9)]
     assert "source_pattern" not in propose_config(make(tmp_path / "data", *names)).yaml
