@@ -22,9 +22,9 @@ from audioml.clips import (
     measure_all,
     scan_headers,
 )
-from audioml.config import ConfigError, RunConfig
+from audioml.config import ConfigError, DataConfig, RunConfig
 from audioml.datasets import load_configured
-from audioml.datasets.manifest import Manifest
+from audioml.datasets.manifest import DataError, Manifest
 from audioml.effects import Effects
 from audioml.frontend import BandLevels, choose_kind
 from audioml.frontend.functional import read_waveforms
@@ -87,13 +87,7 @@ def prepare(
         ranks: Which of the processes is served that share the batches; each does this alone.
     """
     data = config.data
-    manifest = load_configured(data)
-    if not manifest.has_sources:
-        log.warning(
-            "sources   %s does not say which recording a clip is from: each file is taken for one "
-            "of its own, and excerpts of one recording may stand on both sides of the split",
-            manifest.name,
-        )
+    manifest = _load_manifest(data)
     split = make_split(manifest, **asdict(config.splits))
     if config.train.patience and not len(split.val):
         raise ConfigError(
@@ -139,6 +133,23 @@ def prepare(
     if effects is not None:
         _log_cost(effects, store, split)
     return _build(config, device, manifest, split, bad_files, audit, store, model, ranks)
+
+
+def _load_manifest(data: DataConfig) -> Manifest:
+    """Load the data, and say what can't be seen in them."""
+    manifest = load_configured(data)
+    if manifest.n_classes < 2:
+        raise DataError(
+            f"{manifest.name}: one class, {manifest.labels[0]!r}, and nothing to tell it from; add "
+            "clips of others"
+        )
+    if not manifest.has_sources:
+        log.warning(
+            "sources   %s does not say which recording a clip is from: each file is taken for one "
+            "of its own, and excerpts of one recording may stand on both sides of the split",
+            manifest.name,
+        )
+    return manifest
 
 
 def _find_near_duplicates(
