@@ -33,7 +33,7 @@ class Change:
     Args:
         name: The augmentation: ``original``, ``noise`` and so on, ``all``, or one of ``VARIANTS``.
         value: What was drawn, in words.
-        epoch: The first epoch in which a run draws it; None where that is no draw.
+        epoch: The first epoch, from 1, in which a run draws it; None where that is no draw.
         level_db: Levels as the model gets them, but not normalised [band, frame] in dB.
         waveform: What there is to hear [time], full scale at 1; None for nothing.
         heard: How that was made, or why there is nothing.
@@ -234,7 +234,7 @@ class Demonstration:
         return Change(
             name=name,
             value=value,
-            epoch=epoch,
+            epoch=None if epoch is None else epoch + 1,
             level_db=level_db.numpy(),
             waveform=None if heard == UNHEARD else waveform,
             heard=heard,

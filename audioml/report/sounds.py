@@ -122,7 +122,7 @@ class Sounds:
 
     def _show_change(self, change: Change, top_db: float, frontend: BandLevels) -> dict[str, Any]:
         value = "" if change.name == "original" else change.value
-        when = "" if change.epoch is None else f" (epoch {change.epoch + 1})"
+        when = "" if change.epoch is None else f" (epoch {change.epoch})"
         waveform = change.waveform
         return {
             "title": _TITLES.get(change.name, change.name.capitalize()),
