@@ -118,29 +118,6 @@ def find_near_duplicates(
         return [pair for pair in heard if pair.score >= threshold]
 
 
-def group_near_duplicates(pairs: Sequence[NearDuplicate], n_clips: int) -> list[int]:
-    """Put clips that hold the same sound, directly or by way of others, in one group.
-
-    Args:
-        pairs: What ``find_near_duplicates`` found.
-        n_clips: How many clips there are.
-
-    Returns:
-        A number for each clip [clip], equal within a group: that of the group's first clip.
-    """
-    group = list(range(n_clips))
-
-    def first(clip: int) -> int:
-        while group[clip] != clip:
-            clip = group[clip]
-        return clip
-
-    for pair in pairs:
-        low, high = sorted((first(pair.left), first(pair.right)))
-        group[high] = low
-    return [first(clip) for clip in range(n_clips)]
-
-
 class Fingerprint:
     """How the bands of a clip rise and fall.
 

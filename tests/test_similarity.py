@@ -18,7 +18,6 @@ from audioml.similarity import (
     Whitened,
     correlate,
     find_near_duplicates,
-    group_near_duplicates,
     score_fingerprints,
 )
 
@@ -231,13 +230,6 @@ def test_correlation_is_the_sum_over_the_overlap(n_a: int, n_b: int) -> None:
     expected, expected_lag = reference(*whole)
     assert lag == expected_lag == -250
     assert score == pytest.approx(expected, abs=1e-4)
-
-
-def test_groups_join_what_others_join() -> None:
-    pairs = [NearDuplicate(*pair, 1.0, 0.0) for pair in [(4, 5), (1, 3), (3, 4), (0, 6)]]
-    assert group_near_duplicates(pairs, 8) == [0, 1, 2, 1, 1, 1, 0, 7]
-    assert group_near_duplicates(pairs[::-1], 8) == [0, 1, 2, 1, 1, 1, 0, 7]
-    assert group_near_duplicates([], 3) == [0, 1, 2]
 
 
 @pytest.mark.gpu
