@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import soxr
 import torch
-from tiny import LABELS, RATE, SETTINGS, make_tiny
+from tiny import LABELS, RATE, SETTINGS, train_tiny
 
 from audioml.classifier import Classifier
 from audioml.cli import main
@@ -34,9 +34,7 @@ REPOSITORY = Path(__file__).parent.parent
 def run(tmp_path_factory):
     """A finished run's folder, its data beside it."""
     root = tmp_path_factory.mktemp("run")
-    words = [*SETTINGS, f"data.root={make_tiny(root / 'data')}", f"run.dir={root / 'run'}"]
-    run_experiment(load_config(overrides=[*words, "train.epochs=3", "splits.protocol=fixed"]))
-    return root / "run"
+    return train_tiny(root, "train.epochs=3", "splits.protocol=fixed")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from tiny import SETTINGS, make_tiny
+from tiny import SETTINGS, train_tiny
 
 from audioml.cli import main
 from audioml.report import write_report
@@ -24,15 +24,7 @@ HOSTILE = "<img src=x onerror=alert(1)></script><b>"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run with its report."""
-    root = tmp_path_factory.mktemp("run")
-    words = [
-        *SETTINGS,
-        "run.report=true",
-        f"data.root={make_tiny(root / 'data')}",
-        f"run.dir={root / 'run'}",
-    ]
-    assert main(["train", *words, "splits.protocol=nested"]) == 0
-    return root / "run"
+    return train_tiny(tmp_path_factory.mktemp("run"), "run.report=true")
 
 
 def read_clips(page: str) -> dict:
