@@ -79,36 +79,21 @@ def test_the_card(run):
         assert words in card
 
 
-def test_it_can_be_left_out_and_made_later(run, tmp_path):
-    words = [
-        *SETTINGS,
-        "run.report=true",
-        f"data.root={run.parent / 'data'}",
-        f"run.dir={tmp_path / 'run'}",
-    ]
-    assert main(["train", *words, "train.epochs=1", "run.report=false"]) == 0
-    assert not (tmp_path / "run" / "report.html").exists()
-    assert main(["report", str(tmp_path / "run")]) == 0
-    assert (tmp_path / "run" / "report.html").is_file()
-
-
-def test_a_resumed_run_keeps_its_own_choice(run, tmp_path):
+def test_it_can_be_left_out_also_by_a_resumed_run_and_made_later(run, tmp_path):
     folder = copy(run, tmp_path)
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("report: true", "report: false"))
     (folder / "report.html").unlink()
     assert main(["train", f"resume={folder}"]) == 0
     assert not (folder / "report.html").exists()
+    assert main(["report", str(folder)]) == 0
+    assert (folder / "report.html").is_file()
 
 
 def test_a_cross_validation_links_its_folds(run, tmp_path):
-    words = [
-        *SETTINGS,
-        "run.report=true",
-        f"data.root={run.parent / 'data'}",
-        f"run.dir={tmp_path / 'run'}",
-    ]
-    assert main(["crossval", *words, "train.epochs=1", "splits.protocol=fixed"]) == 0
+    data = [f"data.root={run.parent / 'data'}", "splits.protocol=fixed", "augment.preset=none"]
+    words = [*SETTINGS, *data, f"run.dir={tmp_path / 'run'}", "train.epochs=1", "run.report=true"]
+    assert main(["crossval", *words]) == 0
     page = (tmp_path / "run" / "report.html").read_text()
     for fold in range(1, 6):
         assert f'href="fold-{fold}/report.html"' in page
