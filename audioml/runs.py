@@ -26,6 +26,9 @@ from audioml.errors import UserError
 
 log = logging.getLogger("audioml")
 
+_DPI = 110
+_MOST_PIXELS = 16_000  # of a side; figures grow with the classes, and Matplotlib ends at 65,536
+
 
 class RunError(UserError):
     """A run folder that can't be used; the message names it and the remedy."""
@@ -83,7 +86,8 @@ class Folder:
     def write_figure(self, name: str, figure: Figure) -> None:
         """Write a figure to ``plots/``."""
         with replacing(self.path / "plots" / name) as file:
-            figure.savefig(file, format="png", dpi=110)
+            dpi = min(_DPI, _MOST_PIXELS / max(figure.get_size_inches()))
+            figure.savefig(file, format="png", dpi=dpi)
 
 
 class RunFolder(Folder):
