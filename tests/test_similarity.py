@@ -243,6 +243,15 @@ def test_cuda_finds_the_same() -> None:
     assert [p.score for p in on_gpu] == pytest.approx([p.score for p in on_cpu], abs=1e-4)
 
 
+def test_long_clips_are_transformed_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, sizes, transform = fingerprint(rain(0)), [], torch.fft.rfft
+    monkeypatch.setattr(similarity, "_N_AT_ONCE", 7)
+    monkeypatch.setattr(torch.fft, "rfft", lambda x: sizes.append(len(x)) or transform(x))
+    parts = fingerprint(rain(0))
+    assert max(sizes) == 7
+    torch.testing.assert_close(parts.change, whole.change, rtol=0, atol=1e-4)
+
+
 def test_the_threshold_leaves_room_on_both_sides() -> None:
     copy = find([rain(0), with_noise(delay(rain(0), 0.9), 20.0)])[0].score
     n = 8 * RATE
