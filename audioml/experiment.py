@@ -363,7 +363,7 @@ class _Run:
         )
         if self.part == "test":
             confusion = write_evaluation(self.folder, evaluation, self.x.manifest)
-            self.tracker.log_figure("confusion_matrix/test", confusion, len(history))
+            self.tracker.log_picture("confusion_matrix/test", confusion, len(history))
         self.tracker.log_hparams(flatten(self.x.config), evaluation.figures(), self.part)
         self.folder.write_json("summary.json", summary)
 

@@ -83,11 +83,13 @@ class Folder:
         """Write a CSV file of the folder."""
         self.write_text(name, pd.DataFrame(rows).to_csv(index=False))
 
-    def write_figure(self, name: str, figure: Figure) -> None:
-        """Write a figure to ``plots/``."""
-        with replacing(self.path / "plots" / name) as file:
+    def write_figure(self, name: str, figure: Figure) -> Path:
+        """Write a figure to ``plots/``; returns the file."""
+        path = self.path / "plots" / name
+        with replacing(path) as file:
             dpi = min(_DPI, _MOST_PIXELS / max(figure.get_size_inches()))
             figure.savefig(file, format="png", dpi=dpi)
+        return path
 
 
 class RunFolder(Folder):
