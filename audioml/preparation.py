@@ -104,17 +104,7 @@ def prepare(
         input_size=config.input_size,
         trained=not resumes,
     )
-    headers = scan_headers(manifest, config.audio.sample_rate, config.audio.decode_threads)
-    place = choose_place(
-        sum(2 * header.length(config.audio.sample_rate) for header in headers),
-        device,
-        wanted=config.audio.store,
-        device_budget_gib=config.audio.device_budget_gib,
-        host_budget_gib=config.audio.host_budget_gib,
-    )
-    decoding = (manifest, headers, config.audio.sample_rate, config.audio.decode_threads, device)
-    decode = measure_all if place == "stream" else decode_all
-    clips = decode(*decoding, skip_bad=data.on_bad_file == "skip")
+    headers, place, clips = _decode(config, manifest, device)
     split, bad_files = skip_bad_files(manifest, split, clips.bad, data.max_bad_share)
     read = clip_reader(manifest, headers, config.audio.sample_rate, clips, device)
     audit = audit_split(
@@ -150,6 +140,24 @@ def _load_manifest(data: DataConfig) -> Manifest:
             manifest.name,
         )
     return manifest
+
+
+def _decode(
+    config: RunConfig, manifest: Manifest, device: torch.device
+) -> tuple[list[ClipHeader], Place, ClipFacts]:
+    """Choose by the headers where the clips are kept, and decode all of them."""
+    audio = config.audio
+    headers = scan_headers(manifest, audio.sample_rate, audio.decode_threads)
+    place = choose_place(
+        sum(2 * header.length(audio.sample_rate) for header in headers),
+        device,
+        wanted=audio.store,
+        device_budget_gib=audio.device_budget_gib,
+        host_budget_gib=audio.host_budget_gib,
+    )
+    decoding = (manifest, headers, audio.sample_rate, audio.decode_threads, device)
+    decode = measure_all if place == "stream" else decode_all
+    return headers, place, decode(*decoding, skip_bad=config.data.on_bad_file == "skip")
 
 
 def _find_near_duplicates(
