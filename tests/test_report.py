@@ -90,7 +90,8 @@ def test_it_can_be_left_out_also_by_a_resumed_run_and_made_later(run, tmp_path):
     assert (folder / "report.html").is_file()
 
 
-def test_a_cross_validation_links_its_folds(run, tmp_path):
+def test_a_cross_validation_links_its_folds(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("audioml.report.page.MOST_PICTURED", 1)
     data = [f"data.root={run.parent / 'data'}", "splits.protocol=fixed", "augment.preset=none"]
     words = [*SETTINGS, *data, f"run.dir={tmp_path / 'run'}", "train.epochs=1", "run.report=true"]
     assert main(["crossval", *words]) == 0
