@@ -38,6 +38,27 @@ def skip_bad_files(
         DataError: If there are more than ``max_share``.
         SplitError: If a part would lose its last clip of a class.
     """
+    check_bad_files(manifest, bad, max_share)
+    clips = sorted(bad)
+    table = split_table(manifest, split).iloc[clips]
+    table.insert(0, "row", [manifest.clips[clip].row or clip + 1 for clip in clips])
+    table["reason"] = [bad[clip] for clip in clips]
+    if clips:
+        log.warning("skipped   %d of %d clips, listed in bad_files.csv", len(clips), len(manifest))
+    return leave_out(manifest, split, np.array(clips, dtype=np.int64)), table
+
+
+def check_bad_files(manifest: Manifest, bad: Mapping[int, str], max_share: float) -> None:
+    """Log which clips can't be used, and refuse too many of them.
+
+    Args:
+        manifest: The data set.
+        bad: Why a clip can't be used, by its number.
+        max_share: Most bad clips, as a share of all.
+
+    Raises:
+        DataError: If there are more.
+    """
     clips = sorted(bad)
     for clip in clips[:_N_LOGGED]:
         log.warning("bad file  %s: %s", manifest.describe(clip), bad[clip])
@@ -50,9 +71,3 @@ def skip_bad_files(
             f"data.max_bad_share={max_share:g} allows, such as "
             f"{manifest.describe(clips[0])}: {bad[clips[0]]}; or raise data.max_bad_share"
         )
-    table = split_table(manifest, split).iloc[clips]
-    table.insert(0, "row", [manifest.clips[clip].row or clip + 1 for clip in clips])
-    table["reason"] = [bad[clip] for clip in clips]
-    if clips:
-        log.warning("skipped   %d of %d clips, listed in bad_files.csv", len(clips), len(manifest))
-    return leave_out(manifest, split, np.array(clips, dtype=np.int64)), table

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audioml.datasets.manifest import Clip, DataError, Manifest
+from audioml.datasets.manifest import Clip, DataError, Manifest, Measured
 from audioml.decode import (
     FULL_SCALE,
     DecodeError,
+    Payload,
     PcmLayout,
     check_conversion,
+    make_layout,
     read_payload,
     resampled_length,
     scan_length,
@@ -27,6 +29,10 @@ from audioml.decode import (
 from audioml.progress import track
 
 CPU: Final = torch.device("cpu")
+
+
+def _allocate(n_bytes: int) -> NDArray[np.uint8]:
+    return np.empty(n_bytes, dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +86,18 @@ class DecodedClips(ClipFacts):
     samples: Tensor
 
 
+def read_samples(clip: Clip, allocate: Callable[[int], NDArray[np.uint8]] = _allocate) -> Payload:
+    """Read a clip's samples as they are stored, from its file or shard; see ``read_payload``.
+
+    Raises:
+        DecodeError: If they can't be decoded.
+        DataError: If its shard can't be read.
+    """
+    return read_payload(clip.path, clip.start_s, clip.end_s, allocate, clip.contents())
+
+
 def scan_headers(manifest: Manifest, sample_rate: int, n_threads: int = 0) -> list[ClipHeader]:
-    """Read the headers of all files, with a progress bar.
+    """Read the headers of all files, with a progress bar; of shards their index tells as much.
 
     Args:
         manifest: The clips.
@@ -91,9 +107,27 @@ def scan_headers(manifest: Manifest, sample_rate: int, n_threads: int = 0) -> li
     Returns:
         The headers in the manifest's order.
     """
+    if manifest.measured is not None:
+        return list(_known_headers(manifest, manifest.measured, sample_rate))
     with thread_pool(n_threads) as pool:
         headers = pool.map(partial(_scan, sample_rate), manifest.clips)
         return list(track(headers, task="scan", total=len(manifest), unit="clip"))
+
+
+def _known_headers(
+    manifest: Manifest, measured: Measured, sample_rate: int
+) -> Iterator[ClipHeader]:
+    """Give the headers that an index tells of, with as much distrust as those of files."""
+    layouts: dict[tuple[str, int, int], PcmLayout] = {}
+    known = zip(manifest.clips, measured.layouts, measured.n_frames.tolist(), strict=True)
+    try:
+        for clip, key, n_frames in known:
+            if key not in layouts:
+                layouts[key] = make_layout(clip.path, *key)
+            check_conversion(clip.path, layouts[key], n_frames, sample_rate)
+            yield ClipHeader(layouts[key], n_frames)
+    except DecodeError as error:
+        raise DataError(f"{manifest.root}: {error}") from error
 
 
 def decode_all(
@@ -140,7 +174,17 @@ def measure_all(
     *,
     skip_bad: bool = False,
 ) -> ClipFacts:
-    """Decode a data set without keeping it; otherwise as ``decode_all``."""
+    """Decode a data set without keeping it; otherwise as ``decode_all``.
+
+    Of shards that were measured at this rate the index tells as much.
+    """
+    known = manifest.measured
+    if known is not None and known.sample_rate == sample_rate:
+        return ClipFacts(
+            length=torch.tensor([header.length(sample_rate) for header in headers]),
+            rms=torch.from_numpy(known.rms),
+            digests=known.digests,
+        )
     places = [None] * len(headers)
     facts = _decode_each(manifest, headers, sample_rate, n_threads, device, places)
     return _checked(manifest, facts, skip_bad)
@@ -231,7 +275,7 @@ def _decode(clip: Clip, header: ClipHeader, sample_rate: int, device: torch.devi
         data = torch.empty(n_bytes, dtype=torch.uint8, pin_memory=device.type == "cuda")
         return data.numpy()
 
-    payload = read_payload(clip.path, clip.start_s, clip.end_s, allocate)
+    payload = read_samples(clip, allocate)
     check_conversion(clip.path, payload.layout, payload.n_frames, sample_rate)
     check_unchanged(clip, header, payload.layout, len(payload.data))
     data = torch.from_numpy(payload.data).to(device, non_blocking=True)

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from audioml.errors import Interrupted, UserError
-from audioml.ranks import RankError, Ranks
+from audioml.ranks import LostRankError, RankError, Ranks
 
 Result = TypeVar("Result")
 
@@ -23,10 +23,6 @@ Result = TypeVar("Result")
 # decoding, and for what rank 0 writes.
 TIMEOUT: Final = timedelta(minutes=30)
 _GLOO: Final = "gloo"  # in what it raises as plain RuntimeErrors
-
-
-class LostRankError(RankError):
-    """Another rank is gone, or does not answer."""
 
 
 class SharedError(UserError):

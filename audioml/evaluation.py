@@ -177,7 +177,7 @@ def predictions_table(evaluation: Evaluation, manifest: Manifest) -> pd.DataFram
     predicted = evaluation.probability.argmax(axis=1)
     table = pd.DataFrame(
         {
-            "path": [_relative_path(manifest, i) for i in evaluation.clip_index],
+            "path": [manifest.relative_path(i) for i in evaluation.clip_index],
             "source": [manifest.clips[i].source for i in evaluation.clip_index],
             "label": [manifest.labels[t] for t in evaluation.target],
             "predicted": [manifest.labels[p] for p in predicted],
@@ -206,13 +206,4 @@ def describe_figures(figures: dict[str, Any]) -> str:
     return (
         f"accuracy {figures['accuracy']:.1%}, macro AUC {figures['macro_auc']:.4f}, "
         f"macro F1 {figures['macro_f1']:.4f}"
-    )
-
-
-def _relative_path(manifest: Manifest, index: int) -> str:
-    path = manifest.clips[index].path
-    return (
-        path.relative_to(manifest.root).as_posix()
-        if path.is_relative_to(manifest.root)
-        else str(path)
     )

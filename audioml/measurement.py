@@ -86,7 +86,7 @@ def measure(clip: Clip, payload: Payload) -> Measurement:
         n_frames += len(power)
         content.update(np.ascontiguousarray(block).data)
     mean, mean_square = total / payload.n_frames
-    with clip.path.open("rb") as file:
+    with clip.open() as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Measurement(
         sample_rate=layout.sample_rate,

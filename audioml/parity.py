@@ -11,7 +11,7 @@ from torch import Tensor
 from audioml.classifier import Classifier
 from audioml.clips import CPU, decode_all, scan_headers
 from audioml.config import RunConfig
-from audioml.datasets import load_configured, locate
+from audioml.datasets import are_there, load_configured, locate
 from audioml.errors import UserError
 from audioml.splits import make_split
 from audioml.store import WaveformStore
@@ -79,8 +79,8 @@ def read_test_clips(config: RunConfig) -> tuple[Tensor | None, str]:
     Returns:
         Waveforms [clip, time] or None, and what they are or why there are none.
     """
-    root, audio = locate(config.data), config.audio
-    if not root.exists():
+    root, audio = config.data.root or locate(config.data), config.audio
+    if not are_there(config.data):
         return None, f"no data in {root}"
     try:
         manifest = load_configured(config.data)

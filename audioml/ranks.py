@@ -12,6 +12,10 @@ class RankError(UserError):
     """What only one of several processes can tell; the message names its rank."""
 
 
+class LostRankError(RankError):
+    """Another rank is gone, or does not answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ranks:
     """A process among those that train together.

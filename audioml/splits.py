@@ -172,11 +172,10 @@ def split_table(manifest: Manifest, split: Split) -> pd.DataFrame:
     part = np.full(len(manifest), "dropped")
     for name, indices in split.parts.items():
         part[indices] = name
-    root, clips = manifest.root, manifest.clips
-    paths = [c.path.relative_to(root) if c.path.is_relative_to(root) else c.path for c in clips]
+    clips = manifest.clips
     return pd.DataFrame(
         {
-            "path": [path.as_posix() for path in paths],
+            "path": [manifest.relative_path(clip) for clip in range(len(manifest))],
             "label": [clip.label for clip in clips],
             "source": manifest.sources,
             "fold": pd.array([clip.fold for clip in clips], dtype="Int64"),

@@ -19,13 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audioml.clips import ClipFacts, ClipHeader, check_unchanged
+from audioml.clips import ClipFacts, ClipHeader, check_unchanged, read_samples
 from audioml.datasets.manifest import DataError, Manifest
 from audioml.decode import (
     FULL_SCALE,
     DecodeError,
     PcmLayout,
-    read_payload,
     thread_pool,
     to_int16,
 )
@@ -195,7 +194,7 @@ class StreamingStore(ClipStore):
         def allocate(n_bytes: int) -> NDArray[np.uint8]:
             return out if n_bytes == len(out) else np.empty(n_bytes, dtype=np.uint8)
 
-        payload = read_payload(c.path, c.start_s, c.end_s, allocate)
+        payload = read_samples(c, allocate)
         check_unchanged(c, header, payload.layout, len(payload.data))
         if self._effects is not None and epoch is not None:
             data = torch.from_numpy(payload.data)

@@ -4,14 +4,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from audioml.clips import clip_reader, scan_headers
+from audioml.clips import clip_reader, read_samples, scan_headers
 from audioml.datasets.esc50 import find_unlisted_files
 from audioml.datasets.manifest import Clip, Manifest, describe_examples
-from audioml.decode import DecodeError, read_payload, thread_pool
+from audioml.decode import DecodeError, thread_pool
 from audioml.measurement import MAX_FULL_SCALE_SAMPLES, Measurement, find_equal, measure
 from audioml.progress import track
 from audioml.similarity import RATE, find_near_duplicates
@@ -90,8 +91,8 @@ def verify(manifest: Manifest, *, n_threads: int = 0, finds_near_duplicates: boo
         The findings. Defects are missing, unlisted, unreadable, all-silent and byte-identical
         files, and counts that differ from the official ones.
     """
-    missing = [i for i, clip in enumerate(manifest.clips) if not clip.path.is_file()]
-    unlisted = find_unlisted_files(manifest.root) if manifest.in_esc50_layout else []
+    missing = [i for i, clip in enumerate(manifest.clips) if not clip.is_there()]
+    unlisted = find_unlisted_files(Path(manifest.root)) if manifest.in_esc50_layout else []
     measured, unreadable = _measure_all(manifest, set(missing), n_threads)
     readable = list(measured.values())
     silent = [manifest.describe(i) for i, found in measured.items() if found.is_silent]
@@ -147,7 +148,7 @@ def _measure_all(
 def _measure(clip: Clip) -> Measurement | DecodeError:
     """Read and measure a clip's file."""
     try:
-        return measure(clip, read_payload(clip.path, clip.start_s, clip.end_s))
+        return measure(clip, read_samples(clip))
     except DecodeError as error:
         return error
 

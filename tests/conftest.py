@@ -1,6 +1,9 @@
 import os
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes that share the cores
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import kernel_device  # noqa: F401 - first of all, for torchvision imports Triton
 import numpy as np
 import pandas as pd

@@ -271,7 +271,7 @@ def test_shared_recordings_are_found(tiny, tmp_path):
 def test_memory_does_not_grow_with_the_data(folder, monkeypatch):
     """No more than a file a thread is in memory."""
     alive, most = [], []
-    read = survey.read_payload
+    read = survey.read_samples
 
     def counted(*args):
         payload = read(*args)
@@ -279,7 +279,7 @@ def test_memory_does_not_grow_with_the_data(folder, monkeypatch):
         most.append(sum(ref() is not None for ref in alive))
         return payload
 
-    monkeypatch.setattr(survey, "read_payload", counted)
+    monkeypatch.setattr(survey, "read_samples", counted)
     for number in range(40):
         write(folder / "cat" / f"{number}.wav")
     findings(folder, *SMALL, "audio.decode_threads=2")

@@ -12,7 +12,6 @@ from audioml.augment import Augment
 from audioml.clips import decode_all, measure_all, scan_headers
 from audioml.config import AugmentConfig, MixupConfig
 from audioml.datasets.manifest import DataError
-from audioml.decode import read_payload
 from audioml.effects import Effects
 from audioml.frontend import LogMel, choose_kind
 from audioml.loader import Loader
@@ -169,11 +168,13 @@ def test_a_file_that_fails_in_the_middle_names_itself(manifest, tmp_path):
 def test_a_slow_file_names_itself(manifest, monkeypatch, caplog):
     store, _ = make_stores(manifest)
 
+    read = streaming.read_samples
+
     def read_slowly(*arguments):
         time.sleep(0.3)
-        return read_payload(*arguments)
+        return read(*arguments)
 
-    monkeypatch.setattr(streaming, "read_payload", read_slowly)
+    monkeypatch.setattr(streaming, "read_samples", read_slowly)
     monkeypatch.setattr(streaming, "_SLOW_S", 0.05)
     index = torch.tensor([[7]])
     with caplog.at_level(logging.WARNING):

@@ -4,17 +4,34 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
+from typing import Final
 
 import audioml
-from audioml.cli import check, compare, demo, explore, export, init, predict, report, train
+from audioml.cli import (
+    check,
+    compare,
+    demo,
+    explore,
+    export,
+    init,
+    predict,
+    report,
+    shard,
+    train,
+)
 from audioml.cli.completion import SHELLS, PrintCompletion
 from audioml.cli.verbs import EXIT_CODES, EXIT_PIPE, EXIT_STOPPED, EXIT_USAGE, Parser
 from audioml.errors import Interrupted, UserError
 from audioml.progress import Console
-from audioml.ranks import ALONE, RankError, Ranks, read_ranks
+from audioml.ranks import ALONE, LostRankError, RankError, Ranks, read_ranks
 
 log = logging.getLogger("audioml")
+
+# torchrun blames the first process that it sees ended, and ends the others: a rank that has only
+# lost another one gives it the time to see that one.
+_AFTER_ANOTHER_S: Final = 5.0
 
 _ADD_VERBS = (
     # make a model
@@ -33,6 +50,7 @@ _ADD_VERBS = (
     explore.add_explore,
     check.add_verify,
     check.add_audit,
+    shard.add_shard,
 )
 _EPILOG = f"""\
 examples:
@@ -99,6 +117,8 @@ def _report(error: UserError | OSError, ranks: Ranks) -> int:
     if is_own:  # an orderly end would close connections, and could wait for ranks that are gone
         sys.stdout.flush()
         sys.stderr.flush()
+        if isinstance(error, LostRankError):
+            time.sleep(_AFTER_ANOTHER_S)
         os._exit(EXIT_USAGE)
     return EXIT_USAGE
 

@@ -14,9 +14,9 @@ from audioml.config.checks import ConfigError, check
 class DataConfig:
     """Which data set."""
 
-    name: Literal["synthetic", "esc10", "esc50", "csv", "folder", "icbhi", "physionet2016"] = (
-        "synthetic"
-    )
+    name: Literal[
+        "synthetic", "esc10", "esc50", "csv", "folder", "icbhi", "physionet2016", "shards"
+    ] = "synthetic"
     root: str | None = None
     manifest: str | None = None
     source_pattern: str | None = None
@@ -37,8 +37,8 @@ class DataConfig:
                 )
         if self.name == "csv" and self.manifest is None:
             raise ConfigError("data.name=csv needs a list of clips; set data.manifest=FILE")
-        if self.name == "folder" and self.root is None:
-            raise ConfigError("data.name=folder needs the folder; set data.root=FOLDER")
+        if self.name in ("folder", "shards") and self.root is None:
+            raise ConfigError(f"data.name={self.name} needs the folder; set data.root=FOLDER")
 
 
 @dataclass(frozen=True, kw_only=True)

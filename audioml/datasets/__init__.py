@@ -13,6 +13,7 @@ from audioml.datasets.folder import read_folder
 from audioml.datasets.icbhi import read_icbhi
 from audioml.datasets.manifest import DataError, Manifest
 from audioml.datasets.physionet import read_physionet2016
+from audioml.datasets.shards import has_shards, read_shards
 from audioml.datasets.synthetic import prepare_synthetic
 from audioml.download import DownloadError, fetch, one_at_a_time
 
@@ -54,6 +55,16 @@ def locate(data: DataConfig) -> Path:
     if data.name == "csv":
         return Path(data.manifest or "").expanduser().parent
     return Path("data", _FOLDERS.get(data.name, f"{data.name}-{data.seed}"))
+
+
+def are_there(data: DataConfig) -> bool:
+    """Say whether a data set's files can be found; nothing is downloaded or generated."""
+    if data.name != "shards":
+        return locate(data).exists()
+    try:
+        return has_shards(data.root or "")
+    except DataError:
+        return False
 
 
 def load_configured(data: DataConfig) -> Manifest:
@@ -99,6 +110,10 @@ def _physionet2016(data: DataConfig, check_files: bool) -> Manifest:
     return read_physionet2016(locate(data))
 
 
+def _shards(data: DataConfig, check_files: bool) -> Manifest:
+    return read_shards(data.root or "")
+
+
 def _ensure_esc50(root: Path, url: str) -> Path:
     """Download and unpack ESC-50 unless its folder is there; the archive is kept beside it.
 
@@ -129,4 +144,5 @@ _BUILDERS: Final[dict[str, Callable[[DataConfig, bool], Manifest]]] = {
     "folder": _folder,
     "icbhi": _icbhi,
     "physionet2016": _physionet2016,
+    "shards": _shards,
 }

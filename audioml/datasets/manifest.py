@@ -1,14 +1,18 @@
 """The manifest: one row a clip, whatever the data set."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audioml.errors import UserError
+
+if TYPE_CHECKING:
+    from audioml.datasets.shards import Packed
 
 Part = Literal["train", "val", "test"]
 
@@ -32,6 +36,8 @@ class Clip:
         part: The part of the data set's own split, or None where it has none.
         is_good: Whether its quality is good; None where nobody says.
         row: Its row in the data set's metadata, from 1, the header not counted.
+        packed: Where its file stands in a shard, and None for a file of its own; then ``path`` is
+            the name it had, relative to the data set's root.
     """
 
     path: Path
@@ -44,6 +50,43 @@ class Clip:
     part: Part | None = None
     is_good: bool | None = None
     row: int = 0
+    packed: "Packed | None" = None
+
+    def contents(self) -> bytes | None:
+        """Read its file, if that stands in a shard.
+
+        Raises:
+            DataError: If it can't be read, or is not what it was.
+        """
+        return None if self.packed is None else self.packed.read()
+
+    def open(self) -> io.BufferedIOBase:
+        """Open its file, wherever it stands, for reading."""
+        contents = self.contents()
+        return self.path.open("rb") if contents is None else io.BytesIO(contents)
+
+    def is_there(self) -> bool:
+        """Whether its file is there; those in shards are, once these have been found whole."""
+        return self.packed is not None or self.path.is_file()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What decoding told of every clip when it was put in a shard; see ``ClipFacts``.
+
+    Args:
+        sample_rate: The rate it was decoded at [Hz], for RMS and digests.
+        layouts: Sample format, channels and rate [Hz] of each clip's file [clip].
+        n_frames: Frames of each clip at its file's rate [clip].
+        rms: Root mean square of each clip [clip], float32.
+        digests: A hash of each clip's samples [clip].
+    """
+
+    sample_rate: int
+    layouts: Sequence[tuple[str, int, int]]
+    n_frames: NDArray[np.int64]
+    rms: NDArray[np.float32]
+    digests: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +95,7 @@ class Manifest:
 
     Args:
         name: The data set's name.
-        root: The folder the data set lives in.
+        root: The folder the data set lives in; of shards that lie elsewhere their address.
         labels: Class names in order of ``target``.
         clips: The clips.
         is_synthetic: Whether the sounds were generated rather than recorded.
@@ -60,16 +103,18 @@ class Manifest:
         has_sources: Whether it says which recording a clip is from; if not, each file is taken for
             a recording of its own.
         known_crossing_sources: Sources the official folds are known to place on both sides.
+        measured: What is known of its clips without reading them, or None.
     """
 
     name: str
-    root: Path
+    root: Path | str
     labels: tuple[str, ...]
     clips: tuple[Clip, ...]
     is_synthetic: bool = False
     in_esc50_layout: bool = True
     has_sources: bool = True
     known_crossing_sources: frozenset[str] = field(default_factory=frozenset)
+    measured: Measured | None = None
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -88,6 +133,12 @@ class Manifest:
     def sources(self) -> NDArray[np.str_]:
         """Source names [clip]."""
         return np.array([clip.source for clip in self.clips], dtype=np.str_)
+
+    def relative_path(self, index: int) -> str:
+        """Name a clip's file within the data set's root."""
+        path = self.clips[index].path
+        is_inside = path.is_relative_to(self.root)
+        return (path.relative_to(self.root) if is_inside else path).as_posix()
 
     def describe(self, index: int) -> str:
         """Name a clip in messages: its row in the metadata and its file."""

@@ -72,6 +72,18 @@ def check_layout(path: Path, layout: PcmLayout) -> PcmLayout:
     return layout
 
 
+def make_layout(path: Path, sample_format: str, n_channels: int, sample_rate: int) -> PcmLayout:
+    """Make the layout that an index of files tells of, if it can be true.
+
+    Raises:
+        DecodeError: If it can't; names the file.
+    """
+    known = next((name for name in SAMPLE_BYTES if name == sample_format), None)
+    if known is None:
+        raise DecodeError(f"{path}: samples of format {sample_format!r}; mend the index")
+    return check_layout(path, PcmLayout(known, n_channels, sample_rate))
+
+
 def check_conversion(path: Path, layout: PcmLayout, n_frames: int, sample_rate: int) -> None:
     """Refuse samples that another rate would turn into any number of samples.
 

@@ -1,5 +1,6 @@
 """From a file to the bytes of its samples, for the device to make sense of."""
 
+import io
 import os
 import re
 import stat
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from io import BufferedReader
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -73,6 +74,7 @@ def read_payload(
     start_s: float = 0.0,
     end_s: float | None = None,
     allocate: Callable[[int], Bytes] = _allocate,
+    contents: bytes | None = None,
 ) -> Payload:
     """Read the samples of a file, or of a part of it, without converting them.
 
@@ -86,6 +88,7 @@ def read_payload(
         start_s: First second to read.
         end_s: Where to stop [s]; None for the end.
         allocate: Makes the array for so many bytes, in pinned memory for instance.
+        contents: What stands in the file, if it is in memory; then ``path`` only names it.
 
     Returns:
         The samples.
@@ -94,7 +97,7 @@ def read_payload(
         DecodeError: If the file is missing, empty, cut short, not audio, holds NaN or infinite
             samples, does not reach from ``start_s`` to ``end_s``, or is too long to be a clip.
     """
-    with _open_samples(path) as samples:
+    with _open_samples(path, contents) as samples:
         start, stop = _select_frames(path, samples, start_s, end_s)
         data = allocate((stop - start) * samples.layout.frame_bytes)
         if samples.read(start, data) < len(data):
@@ -132,24 +135,29 @@ def measure_file(path: Path) -> tuple[PcmLayout, int]:
 
 
 @contextmanager
-def _open_samples(path: Path) -> Iterator[_Samples]:
+def _open_samples(path: Path, contents: bytes | None = None) -> Iterator[_Samples]:
     """Open a file as plain WAV or else with libsndfile; errors in the block are put in words."""
     try:
         with ExitStack() as stack:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):  # opening a pipe waits for a writer, for ever
-                raise DecodeError(f"{path}: a folder, pipe or device, not a file; replace it")
-            file = stack.enter_context(path.open("rb"))
-            if not status.st_size:
+            file = _open_file(path) if contents is None else io.BytesIO(contents)
+            stack.enter_context(file)
+            n_stored = file.seek(0, os.SEEK_END)
+            if not n_stored:
                 raise DecodeError(f"{path}: the file is empty; replace it")
             found = find_samples(file, path)
             if found is not None:
                 yield _Samples(found.layout, found.n_frames, partial(_read_wav, file, found))
-            else:
+                return
+            file.seek(max(n_stored - _LARGEST_OGG_PAGE, 0))
+            end = file.read()
+            file.seek(0)
+            handle: BufferedIOBase | int = file
+            if contents is None:
                 # By number, for libsndfile has its own idea of "-", .raw, .gsm and .vox in a name.
-                os.lseek(file.fileno(), 0, os.SEEK_SET)
-                sound = stack.enter_context(soundfile.SoundFile(file.fileno(), closefd=False))
-                yield _check_sound(path, sound)
+                handle = file.fileno()
+                os.lseek(handle, 0, os.SEEK_SET)  # below the buffer
+            sound = stack.enter_context(soundfile.SoundFile(handle, closefd=False))
+            yield _check_sound(path, sound, n_stored, end)
     except OSError as error:
         raise DecodeError(f"{path}: {error.strerror or error}; check the path") from error
     except soundfile.LibsndfileError as error:
@@ -159,24 +167,30 @@ def _open_samples(path: Path) -> Iterator[_Samples]:
         ) from error
 
 
-def _read_wav(file: BufferedReader, found: WavSamples, start: int, data: Bytes) -> int:
+def _open_file(path: Path) -> BufferedIOBase:
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe waits for a writer, for ever
+        raise DecodeError(f"{path}: a folder, pipe or device, not a file; replace it")
+    return path.open("rb")
+
+
+def _read_wav(file: BufferedIOBase, found: WavSamples, start: int, data: Bytes) -> int:
     file.seek(found.offset + start * found.layout.frame_bytes)
     return file.readinto(data.data)
 
 
-def _check_sound(path: Path, sound: soundfile.SoundFile) -> _Samples:
-    """Compare what libsndfile found with the file's size and end."""
+def _check_sound(path: Path, sound: soundfile.SoundFile, n_stored: int, end: bytes) -> _Samples:
+    """Compare what libsndfile found with the file's size and last bytes."""
     layout = check_layout(path, PcmLayout("f32", sound.channels, sound.samplerate))
     if sound.frames == _UNKNOWN_FRAMES:
         raise DecodeError(f"{path}: its header does not say how long it is; encode it anew")
-    n_bytes, n_stored = sound.frames * layout.frame_bytes, path.stat().st_size
+    n_bytes = sound.frames * layout.frame_bytes
     is_plausible = n_bytes <= max(PLAUSIBLE_BYTES, PLAUSIBLE_EXPANSION * n_stored)
     if not is_plausible and n_bytes > 4 * MAX_CLIP_SAMPLES:
         raise DecodeError(
             f"{path}: its header says {sound.frames} samples of {sound.channels} channels, too "
             f"many for {n_stored} bytes; replace the file"
         )
-    if _is_cut_short(path, sound) or not (is_plausible or _count_frames(sound) == sound.frames):
+    if _is_cut_short(sound, end) or not (is_plausible or _count_frames(sound) == sound.frames):
         raise DecodeError(f"{path}: cut short, its end is missing; replace the file")
     return _Samples(layout, sound.frames, partial(_read_sound, sound))
 
@@ -196,14 +210,11 @@ def _count_frames(sound: soundfile.SoundFile) -> int:
     return n_frames
 
 
-def _is_cut_short(path: Path, sound: soundfile.SoundFile) -> bool:
+def _is_cut_short(sound: soundfile.SoundFile, end: bytes) -> bool:
     """Tell whether a file lost its end; libsndfile reads what is left without a word."""
     if sound.format == "OGG":
         # The last page says so (RFC 3533, section 6), and is as long as its segments add up to.
-        with path.open("rb") as stream:
-            stream.seek(max(path.stat().st_size - _LARGEST_OGG_PAGE, 0))
-            page = stream.read()
-        page = page[page.rfind(b"OggS") :]
+        page = end[end.rfind(b"OggS") :]
         header = page[: 27 + page[26]] if len(page) > 26 else b""
         return not header or not header[5] & 4 or len(page) < len(header) + sum(header[27:])
     # WAV, AIFF, AU, W64 and RF64, each in its own words.

@@ -3,7 +3,7 @@
 import os
 import struct
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +42,7 @@ class WavSamples:
     n_frames: int
 
 
-def find_samples(file: BufferedReader, path: Path) -> WavSamples | None:
+def find_samples(file: BufferedIOBase, path: Path) -> WavSamples | None:
     """Walk the chunks of a WAV file up to its samples.
 
     Reads at most ``MAX_CHUNKS`` chunk headers and 40 bytes of format, whatever the sizes say.
@@ -84,7 +84,7 @@ def find_samples(file: BufferedReader, path: Path) -> WavSamples | None:
     raise DecodeError(f"{path}: no samples in its first {MAX_CHUNKS} chunks; replace the file")
 
 
-def _read_chunk_header(file: BufferedReader, path: Path) -> tuple[bytes, int]:
+def _read_chunk_header(file: BufferedIOBase, path: Path) -> tuple[bytes, int]:
     header = file.read(8)
     if len(header) < 8:
         raise DecodeError(f"{path}: cut short, it ends before its samples; replace the file")

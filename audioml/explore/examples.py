@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from audioml.clips import read_samples
 from audioml.datasets.manifest import Clip, Manifest
-from audioml.decode import read_payload
 from audioml.explore.survey import read_part
 from audioml.frontend import BandLevels
 from audioml.progress import track
@@ -97,5 +97,5 @@ def read_waveform(
     clip: Clip, sample_rate: int, longest_s: float, place: float = 0.5
 ) -> NDArray[np.float32]:
     """Read at most ``longest_s`` seconds of a clip [time]; see ``survey.read_part``."""
-    payload = read_payload(clip.path, clip.start_s, clip.end_s)
+    payload = read_samples(clip)
     return read_part(payload, sample_rate, round(longest_s * sample_rate), place).numpy()

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -13,13 +12,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from audioml.clips import read_samples
 from audioml.datasets.manifest import Clip, Manifest
 from audioml.decode import (
     DecodeError,
     Payload,
     check_conversion,
     pcm_to_waveform,
-    read_payload,
     resample,
     thread_pool,
 )
@@ -112,7 +111,7 @@ def survey(manifest: Manifest, frontend: BandLevels, *, n_time: int, n_threads: 
 
     def look(clip: Clip) -> _Found | str:
         try:
-            payload = read_payload(clip.path, clip.start_s, clip.end_s)
+            payload = read_samples(clip)
             check_conversion(clip.path, payload.layout, payload.n_frames, frontend.sample_rate)
         except DecodeError as error:
             return str(error).removeprefix(f"{clip.path}: ")
@@ -126,8 +125,9 @@ def survey(manifest: Manifest, frontend: BandLevels, *, n_time: int, n_threads: 
     with thread_pool(n_threads) as pool:
         found = pool.map(look, manifest.clips)
         bar = track(found, task="explore", total=len(manifest), unit="clip")
-        for clip, result in zip(manifest.clips, bar, strict=True):
-            rows.append(_describe(clip, manifest.root, result))
+        for index, result in enumerate(bar):
+            clip = manifest.clips[index]
+            rows.append(_describe(clip, manifest.relative_path(index), result))
             if isinstance(result, str):
                 continue
             sums += result.sums
@@ -184,11 +184,10 @@ def _measure_levels(
     return sums, level.shape[1], 10 * power.log10()
 
 
-def _describe(clip: Clip, root: Path, result: _Found | str) -> dict[str, Any]:
+def _describe(clip: Clip, path: str, result: _Found | str) -> dict[str, Any]:
     """Make a clip's row."""
-    path = clip.path.relative_to(root) if clip.path.is_relative_to(root) else clip.path
     row: dict[str, Any] = {
-        "path": readable(str(path)),
+        "path": readable(path),
         "label": readable(clip.label),
         "source": readable(clip.source),
         "fold": clip.fold,

@@ -27,9 +27,9 @@ _LICENCES: Final = {
 def render_card(content: Content) -> str:
     """Write the card in Markdown, with Hugging Face's front matter."""
     summary, config, environment = content.summary, content.config, content.environment
-    licence, data_words = _LICENCES.get(
-        config.data.name, ("other", "The user's own data; their licence is not known to audioml.")
-    )
+    data = str(summary["data"])
+    unknown = ("other", "The user's own data; their licence is not known to audioml.")
+    licence, data_words = _LICENCES.get(data, unknown)
     parts = content.split["part"].value_counts().to_dict()
     sources = content.split.groupby("part")["source"].nunique().to_dict()
     sizes = ", ".join(f"{n} {name} ({sources[name]} recordings)" for name, n in parts.items())
@@ -39,7 +39,7 @@ def render_card(content: Content) -> str:
 ---
 {_front_matter(content, licence)}---
 
-# {config.model.name} on {_write_plain(str(summary["data"]))}
+# {config.model.name} on {_write_plain(data)}
 
 A sound classifier of {len(content.results.labels)} classes: {_list_labels(content)}.
 
@@ -81,7 +81,7 @@ probability = Classifier.load("{run}")(waveform)  # [batch, time] -> [batch, cla
 * Its figures hold for recordings like those it was tested on: other microphones, rooms and noise
   make them worse.
 * A probability is no certainty; the report's reliability diagram says how far to trust it.
-{_say_medical(config.data.name)}
+{_say_medical(data)}
 ## Training
 
 audioml {__version__}, commit {environment.get("commit")}, torch {environment.get("torch")}, seed

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from audioml.config import RunConfig, load_config
-from audioml.datasets import load_manifest, locate
+from audioml.datasets import are_there, load_manifest, locate
 from audioml.datasets.manifest import Clip, DataError, Manifest
 from audioml.results import Results
 from audioml.runs import RunError
@@ -126,8 +126,8 @@ def read_content(path: Path) -> Content:
 
 def _find_data(config: RunConfig, split: pd.DataFrame) -> tuple[Manifest | None, str]:
     """Load the manifest again, if the data are there and still the same."""
-    if not locate(config.data).exists():  # and nothing is downloaded or generated for a report
-        return None, f"the data are no longer at {locate(config.data)}"
+    if not are_there(config.data):  # and nothing is downloaded or generated for a report
+        return None, f"the data are no longer at {config.data.root or locate(config.data)}"
     try:
         manifest = load_manifest(config.data, check_files=False)
     except DataError as error:

@@ -144,7 +144,7 @@ def test_asked_to_stop_it_finishes_the_step_saves_and_says_how_to_go_on(
     process = start(tmp_path, tiny)
     assert wait_for_saves(process, tmp_path / "run", 7)
     process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "everything is saved. Continue with: python train.py resume=run" in error
     finish(start(tmp_path, tiny))
@@ -156,7 +156,7 @@ def test_a_run_that_sleeps_wakes_up_and_no_other_takes_its_place(tiny, whole, tm
     assert wait_for_saves(process, tmp_path / "run", 3)
     process.send_signal(signal.SIGSTOP)
     second = start(tmp_path, tiny)
-    _, error = second.communicate(timeout=60)
+    _, error = second.communicate(timeout=120)
     assert second.returncode == 2
     assert error.startswith("error: run: another process is at work in it")
     assert process.poll() is None
@@ -230,7 +230,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(tiny, whole
         resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
 
     process = start(place, tiny, preexec_fn=bound_files)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 2, error
     last_line = error.strip().splitlines()[-1]
     assert re.match(r"error: .*File too large: 'run/checkpoints/(last|best)\.pt'", last_line)

@@ -200,7 +200,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_end(tiny, tmp_path):
     while not (stopped / "metrics.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
     assert "everything is saved" in error
     assert f"python train.py 'resume={stopped}'" in error
