@@ -328,6 +328,9 @@ def test_folders_with_nothing_to_hear(run, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "nothing audible, every sample is 0" in printed.err
     assert printed.out == ""
+    (tmp_path / "bad.wav").touch()
+    assert main(["predict", str(run), str(tmp_path), "--device", "cpu"]) == 2
+    assert f"error: {tmp_path / 'bad.wav'}: the file is empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

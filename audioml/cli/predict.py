@@ -80,6 +80,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         predictions = list(map(_name_stdin, found))
     if len(predictions) == 1 and predictions[0].error:
         raise PredictError(predictions[0].error)
+    code = _report(predictions)
     check_audible(predictions)
     text = write_predictions(
         predictions,
@@ -89,7 +90,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         timeline=arguments.timeline,
     )
     _put_out(text, arguments.out)
-    return _report(predictions)
+    return code
 
 
 def _report(predictions: "Sequence[Prediction]") -> int:
