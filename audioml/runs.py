@@ -27,7 +27,7 @@ from audioml.errors import UserError
 log = logging.getLogger("audioml")
 
 _DPI = 110
-_MOST_PIXELS = 16_000  # of a side; figures grow with the classes, and Matplotlib ends at 65,536
+_MOST_PIXELS = 16_000  # of a side, which grows with the classes; older Matplotlib ends at 65,536
 
 
 class RunError(UserError):
