@@ -164,8 +164,9 @@ def _align(first: Results, other: Results) -> Results:
                 f"in one and {other.summary[key]} in the other; compare runs of the same {key}"
             )
     columns = [name for name in ("label", "fold") if name in first.predictions]
-    mine, theirs = (r.predictions.set_index("path") for r in (first, other))
-    apart = sorted(set(mine.index) ^ set(theirs.index))
+    mine, theirs = (_number_clips(result.predictions) for result in (first, other))
+    only_one = mine.index.symmetric_difference(theirs.index)
+    apart = sorted(set(only_one.get_level_values("path")))
     if apart:
         raise RunError(
             f"{first.path} and {other.path} can't be compared: they tested different clips "
@@ -179,6 +180,12 @@ def _align(first: Results, other: Results) -> Results:
             f"{' or '.join(columns)}s; run both on the same data"
         )
     return Results(path=other.path, summary=other.summary, predictions=theirs.reset_index())
+
+
+def _number_clips(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Name each clip by its file and, as a file may hold several, its place among them."""
+    numbered = predictions.assign(place=predictions.groupby("path").cumcount())
+    return numbered.set_index(["path", "place"])
 
 
 def _as_markdown(results: Sequence[Results], rows: Sequence[Row]) -> str:

@@ -125,12 +125,13 @@ def describe_model(classifier: Classifier, run: Path) -> str:
 
 
 def find_examples(classifier: Classifier, run: Path) -> list[tuple[Path, str]]:
-    """List test clips of a run whose files are there, one a class, with their labels."""
+    """List test clips of a run that are files of their own and there, one a class, with labels."""
     file = run / "split.csv"
     if not file.is_file():
         return []
-    table = pd.read_csv(file, dtype=str)
-    test = table[table["part"] == "test"].drop_duplicates("label").head(_N_EXAMPLES)
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    whole = table[~table["path"].duplicated(keep=False)]  # others are stretches of a file
+    test = whole[whole["part"] == "test"].drop_duplicates("label").head(_N_EXAMPLES)
     root = locate(classifier.config.data)
     clips = [(root / row["path"], row["label"]) for row in test.to_dict("records")]
     return [(path, label) for path, label in clips if path.is_file()]

@@ -2,13 +2,13 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -190,16 +190,15 @@ def predictions_table(evaluation: Evaluation, manifest: Manifest) -> pd.DataFram
     return table.assign(**probabilities).round(9)
 
 
-def write_evaluation(folder: RunFolder, evaluation: Evaluation, manifest: Manifest) -> Figure:
-    """Write predictions.csv, per_class.csv and plots/confusion_matrix.png; returns the figure."""
+def write_evaluation(folder: RunFolder, evaluation: Evaluation, manifest: Manifest) -> Path:
+    """Write predictions.csv, per_class.csv and plots/confusion_matrix.png; returns the last."""
     folder.write_table("predictions.csv", predictions_table(evaluation, manifest))
     folder.write_table(
         "per_class.csv",
         metrics.per_class(evaluation.target, evaluation.probability, manifest.labels).round(4),
     )
     figure = plots.plot_confusion_matrix(evaluation.confusion_matrix(), manifest.labels)
-    folder.write_figure("confusion_matrix.png", figure)
-    return figure
+    return folder.write_figure("confusion_matrix.png", figure)
 
 
 def describe_figures(figures: dict[str, Any]) -> str:

@@ -32,13 +32,7 @@ from audioml.opening import begin_run, open_run
 from audioml.preparation import Experiment, prepare
 from audioml.preview import show_batch
 from audioml.ranks import ALONE, Ranks
-from audioml.runs import (
-    RunError,
-    RunFolder,
-    describe_commit,
-    describe_device,
-    log_to_file,
-)
+from audioml.runs import RunError, RunFolder, describe_commit, describe_device, log_to_file
 from audioml.splits import split_digest, split_table
 from audioml.tracking import Tracker, peak_memory_gib
 from audioml.training import Progress, Trainer, describe_epoch
@@ -369,7 +363,7 @@ class _Run:
         )
         if self.part == "test":
             confusion = write_evaluation(self.folder, evaluation, self.x.manifest)
-            self.tracker.log_figure("confusion_matrix/test", confusion, len(history))
+            self.tracker.log_picture("confusion_matrix/test", confusion, len(history))
         self.tracker.log_hparams(flatten(self.x.config), evaluation.figures(), self.part)
         self.folder.write_json("summary.json", summary)
 

@@ -14,6 +14,7 @@ import numpy as np
 from audioml.config import DataConfig
 from audioml.datasets import load_manifest
 from audioml.datasets.esc50 import META, is_esc10
+from audioml.datasets.files import SUFFIXES
 from audioml.datasets.manifest import DataError, Manifest, describe_examples
 from audioml.decode import scan_length
 
@@ -24,10 +25,10 @@ _WINDOW_S: Final = 0.08  # of about this length, in powers of two
 _LEAST_SOURCES: Final = 3  # of a class, so that each of three parts gets one
 _LEAST_FOLDS: Final = 3
 _MOST_IMBALANCE: Final = 5
-# Where names may hold the recording: ESC-50's own; a number at the end that counts its excerpts.
+# Where names may hold the recording: ESC-50's own; a whole number at the end that counts excerpts.
 _SOURCE_PATTERNS: Final = (
     r"/\d-(\d+)-[A-Z]-\d+\.",
-    r"([^/]+?)[ _-]*(?:seg|segment|part|chunk|clip|crop|take)?[ _-]*\d+\.[^.]+$",
+    r"([^/]+?)(?!(?<=\d)\d)[ _-]*(?:seg|segment|part|chunk|clip|crop|take)?[ _-]*\d+\.[^.]+$",
 )
 
 
@@ -88,8 +89,10 @@ def recognise_data(path: Path) -> DataConfig:
     """Tell what kind of data set lies there: ESC-50's layout, a list, or a folder of sounds.
 
     Raises:
-        DataError: If nothing lies there, or several lists.
+        DataError: If nothing lies there, a sound, or several lists.
     """
+    if path.suffix.lower() in SUFFIXES and path.is_file():
+        raise DataError(f"{path}: a sound; give the folder of the data, or a list of clips")
     if path.is_file():
         return DataConfig(name="csv", manifest=str(path))
     if not path.is_dir():

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#767676"
 _LEAST_DARK = 0.55
+_N_COLUMNS = 1200  # of a drawn waveform
+
+Floats = NDArray[np.float32]
 
 
 def plot_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None = None) -> Figure:
@@ -142,6 +145,17 @@ def plot_comparison(rows: pd.DataFrame) -> Figure:
     accuracy.set_yticks(range(len(rows)), list(rows["name"]))
     accuracy.set_ylim(len(rows) - 0.5, -0.5)
     return figure
+
+
+def envelope(waveform: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Give the range of a waveform [time] in each column that is drawn.
+
+    Returns:
+        First sample, least and greatest value of each column; of short waveforms every sample.
+    """
+    edges = np.linspace(0, len(waveform), min(_N_COLUMNS, len(waveform)), endpoint=False)
+    first = edges.astype(np.int64)
+    return first, np.minimum.reduceat(waveform, first), np.maximum.reduceat(waveform, first)
 
 
 def label_frequencies(

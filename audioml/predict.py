@@ -1,6 +1,5 @@
 """What a trained model says of files, however many and however long."""
 
-import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,12 +20,6 @@ from audioml.errors import UserError
 from audioml.progress import progress_bar
 from audioml.windowing import WindowPlan, plan_windows, read_windows
 
-log = logging.getLogger("audioml")
-
-SUFFIXES: Final = (
-    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
-    *(".au", ".caf", ".w64", ".rf64"),
-)
 _N_AHEAD: Final = 8  # parts of files that are decoded while the model works
 
 
@@ -75,28 +68,6 @@ class Prediction:
         """Of the classes, over all windows [class]."""
         mean: NDArray[np.float64] = self.probability.mean(axis=0)
         return mean
-
-
-def find_sounds(path: Path) -> list[Path]:
-    """List the sound files of a folder and its folders, by their names' endings, in order.
-
-    Raises:
-        PredictError: If there are none.
-    """
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    sounds = [file for file in files if file.suffix.lower() in SUFFIXES]
-    if not sounds:
-        found = f"{len(files)} other files" if files else "nothing"
-        raise PredictError(
-            f"{path}: no sound files in it, {found}; expected names ending in {', '.join(SUFFIXES)}"
-        )
-    if others := [str(file) for file in files if file.suffix.lower() not in SUFFIXES]:
-        log.info(
-            "left out  %d files that are no sounds by name: %s",
-            len(others),
-            describe_examples(others),
-        )
-    return sounds
 
 
 def check_audible(predictions: Sequence[Prediction]) -> None:

@@ -22,9 +22,9 @@ from audioml.clips import (
     measure_all,
     scan_headers,
 )
-from audioml.config import ConfigError, RunConfig
+from audioml.config import ConfigError, DataConfig, RunConfig
 from audioml.datasets import load_configured
-from audioml.datasets.manifest import Manifest
+from audioml.datasets.manifest import DataError, Manifest
 from audioml.effects import Effects
 from audioml.frontend import BandLevels, choose_kind
 from audioml.frontend.functional import read_waveforms
@@ -87,13 +87,7 @@ def prepare(
         ranks: Which of the processes is served that share the batches; each does this alone.
     """
     data = config.data
-    manifest = load_configured(data)
-    if not manifest.has_sources:
-        log.warning(
-            "sources   %s does not say which recording a clip is from: each file is taken for one "
-            "of its own, and excerpts of one recording may stand on both sides of the split",
-            manifest.name,
-        )
+    manifest = _load_manifest(data)
     split = make_split(manifest, **asdict(config.splits))
     if config.train.patience and not len(split.val):
         raise ConfigError(
@@ -110,17 +104,7 @@ def prepare(
         input_size=config.input_size,
         trained=not resumes,
     )
-    headers = scan_headers(manifest, config.audio.sample_rate, config.audio.decode_threads)
-    place = choose_place(
-        sum(2 * header.length(config.audio.sample_rate) for header in headers),
-        device,
-        wanted=config.audio.store,
-        device_budget_gib=config.audio.device_budget_gib,
-        host_budget_gib=config.audio.host_budget_gib,
-    )
-    decoding = (manifest, headers, config.audio.sample_rate, config.audio.decode_threads, device)
-    decode = measure_all if place == "stream" else decode_all
-    clips = decode(*decoding, skip_bad=data.on_bad_file == "skip")
+    headers, place, clips = _decode(config, manifest, device)
     split, bad_files = skip_bad_files(manifest, split, clips.bad, data.max_bad_share)
     read = clip_reader(manifest, headers, config.audio.sample_rate, clips, device)
     audit = audit_split(
@@ -139,6 +123,41 @@ def prepare(
     if effects is not None:
         _log_cost(effects, store, split)
     return _build(config, device, manifest, split, bad_files, audit, store, model, ranks)
+
+
+def _load_manifest(data: DataConfig) -> Manifest:
+    """Load the data, and say what can't be seen in them."""
+    manifest = load_configured(data)
+    if manifest.n_classes < 2:
+        raise DataError(
+            f"{manifest.name}: one class, {manifest.labels[0]!r}, and nothing to tell it from; add "
+            "clips of others"
+        )
+    if not manifest.has_sources:
+        log.warning(
+            "sources   %s does not say which recording a clip is from: each file is taken for one "
+            "of its own, and excerpts of one recording may stand on both sides of the split",
+            manifest.name,
+        )
+    return manifest
+
+
+def _decode(
+    config: RunConfig, manifest: Manifest, device: torch.device
+) -> tuple[list[ClipHeader], Place, ClipFacts]:
+    """Choose by the headers where the clips are kept, and decode all of them."""
+    audio = config.audio
+    headers = scan_headers(manifest, audio.sample_rate, audio.decode_threads)
+    place = choose_place(
+        sum(2 * header.length(audio.sample_rate) for header in headers),
+        device,
+        wanted=audio.store,
+        device_budget_gib=audio.device_budget_gib,
+        host_budget_gib=audio.host_budget_gib,
+    )
+    decoding = (manifest, headers, audio.sample_rate, audio.decode_threads, device)
+    decode = measure_all if place == "stream" else decode_all
+    return headers, place, decode(*decoding, skip_bad=config.data.on_bad_file == "skip")
 
 
 def _find_near_duplicates(

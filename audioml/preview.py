@@ -16,9 +16,8 @@ _N_HEARD = 4  # clips in TensorBoard
 def show_batch(experiment: Experiment, folder: RunFolder, tracker: Tracker) -> None:
     """Keep the first log-mels as the model sees them, and let some of their clips be heard."""
     batch = next(experiment.loaders["train"].epoch(0))
-    figure = _plot_batch(experiment, batch)
-    folder.write_figure("train_batch.png", figure)
-    tracker.log_figure("train_batch", figure, 0)
+    file = folder.write_figure("train_batch.png", _plot_batch(experiment, batch))
+    tracker.log_picture("train_batch", file, 0)
     clip_index = batch.clip_index[:_N_HEARD].cpu()
     waveforms = experiment.store.gather(clip_index, torch.zeros_like(clip_index))
     for index, waveform in zip(clip_index.tolist(), waveforms, strict=True):

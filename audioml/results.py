@@ -13,7 +13,8 @@ from audioml import metrics
 from audioml.runs import RunError
 
 _PROBABILITY = "p_"  # begins the name of a column of probabilities
-_COLUMNS = {"path", "source", "label", "predicted", "is_right"}
+_TEXT = ("path", "source", "label", "predicted")  # "7" and "None" are names as well
+_COLUMNS = {*_TEXT, "is_right"}
 _FIGURES = {
     "data",
     "protocol",
@@ -55,7 +56,8 @@ class Results:
                 )
         try:
             summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
-            predictions = pd.read_csv(path / "predictions.csv", dtype={"source": str})
+            words: dict[Any, Any] = dict.fromkeys(_TEXT, str)
+            predictions = pd.read_csv(path / "predictions.csv", dtype=words, keep_default_na=False)
         except (ValueError, RecursionError) as error:  # json's and pandas's, of damaged files
             reason = " ".join(str(error).split())
             raise RunError(

@@ -26,6 +26,9 @@ from audioml.errors import UserError
 
 log = logging.getLogger("audioml")
 
+_DPI = 110
+_MOST_PIXELS = 16_000  # of a side, which grows with the classes; older Matplotlib ends at 65,536
+
 
 class RunError(UserError):
     """A run folder that can't be used; the message names it and the remedy."""
@@ -80,10 +83,13 @@ class Folder:
         """Write a CSV file of the folder."""
         self.write_text(name, pd.DataFrame(rows).to_csv(index=False))
 
-    def write_figure(self, name: str, figure: Figure) -> None:
-        """Write a figure to ``plots/``."""
-        with replacing(self.path / "plots" / name) as file:
-            figure.savefig(file, format="png", dpi=110)
+    def write_figure(self, name: str, figure: Figure) -> Path:
+        """Write a figure to ``plots/``; returns the file."""
+        path = self.path / "plots" / name
+        with replacing(path) as file:
+            dpi = min(_DPI, _MOST_PIXELS / max(figure.get_size_inches()))
+            figure.savefig(file, format="png", dpi=dpi)
+        return path
 
 
 class RunFolder(Folder):

@@ -29,6 +29,7 @@ THRESHOLD: Final = 0.4  # chosen on folds 1 and 2 of ESC-10: benchmarks/near_dup
 _CANDIDATE_SCORE: Final = 0.33  # of fingerprints; likewise
 _N_FFT: Final = 1024
 _HOP_LENGTH: Final = 300  # 40 frames a second
+_N_AT_ONCE: Final = 2400  # frames, a minute of them, that are transformed at once
 _N_BANDS: Final = 24
 _F_MIN: Final = 100.0  # Hz
 _F_MAX: Final = 5_400.0  # Hz, where the resampler's passband ends
@@ -118,29 +119,6 @@ def find_near_duplicates(
         return [pair for pair in heard if pair.score >= threshold]
 
 
-def group_near_duplicates(pairs: Sequence[NearDuplicate], n_clips: int) -> list[int]:
-    """Put clips that hold the same sound, directly or by way of others, in one group.
-
-    Args:
-        pairs: What ``find_near_duplicates`` found.
-        n_clips: How many clips there are.
-
-    Returns:
-        A number for each clip [clip], equal within a group: that of the group's first clip.
-    """
-    group = list(range(n_clips))
-
-    def first(clip: int) -> int:
-        while group[clip] != clip:
-            clip = group[clip]
-        return clip
-
-    for pair in pairs:
-        low, high = sorted((first(pair.left), first(pair.right)))
-        group[high] = low
-    return [first(clip) for clip in range(n_clips)]
-
-
 class Fingerprint:
     """How the bands of a clip rise and fall.
 
@@ -163,8 +141,10 @@ class Fingerprint:
         window = torch.hann_window(_N_FFT, device=waveform.device)
         # Frames end where the clip does: where it was cut is no onset.
         padded = F.pad(waveform, (0, max(0, _N_FFT - self.n_time)))
-        frames = padded.unfold(0, _N_FFT, _HOP_LENGTH) * (window / window.sum())
-        power = _filterbank(waveform.device) @ torch.fft.rfft(frames).abs().square().T
+        frames = padded.unfold(0, _N_FFT, _HOP_LENGTH)
+        spectra = (torch.fft.rfft(f * (window / window.sum())) for f in frames.split(_N_AT_ONCE))
+        filters = _filterbank(waveform.device)
+        power = torch.cat([filters @ s.abs().square().T for s in spectra], dim=1)
         level, loudness = (10 * p.clamp(min=1e-12).log10() for p in (power, power.sum(dim=0)))
         floor = (loudness.max() - _RANGE_DB).clamp(min=_SILENCE_DB)
         self.is_sound = (loudness > floor).float()

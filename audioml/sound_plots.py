@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from audioml.plots import envelope
+
 _WORDS, _WAVE = "#808894", "#3d8fd1"
 _COLOURS = ("#3d8fd1", "#e0701a", "#2ca87f", "#c45c9e", "#b3953a")
 _WIDTH_IN, _DPI = 5.4, 180
-_N_COLUMNS = 1200  # of a drawn waveform
 _RANGE_DB = 80.0  # of levels shown below the loudest
 _HEAT = LinearSegmentedColormap.from_list(
     "heat", [(1.0, 0.45, 0.1, 0.0), (1.0, 0.45, 0.1, 0.55), (1.0, 0.85, 0.2, 0.9)]
@@ -41,9 +42,8 @@ def plot_sound(
     figure = _make_figure(4.0)
     wave, mel = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.4))
     duration_s = len(waveform) / sample_rate
-    low, high = _envelope(waveform)
-    time = np.linspace(0, duration_s, len(low))
-    wave.fill_between(time, low, high, color=_WAVE, linewidth=0.6)
+    first, low, high = envelope(waveform)
+    wave.fill_between(first / sample_rate, low, high, color=_WAVE, linewidth=0.6)
     wave.set(ylim=(-1, 1), yticks=(-1, 0, 1), ylabel="Amplitude")
     image = _show_levels(mel, level_db, frequencies, (0, duration_s), "magma")
     _style(wave, mel)
@@ -128,13 +128,6 @@ def save_picture(figure: Figure, path: Path) -> str:
 
 def _make_figure(height_in: float) -> Figure:
     return Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
-
-
-def _envelope(waveform: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the least and greatest sample of each column that is drawn."""
-    edges = np.linspace(0, len(waveform), min(_N_COLUMNS, len(waveform)), endpoint=False)
-    starts = edges.astype(np.int64)
-    return np.minimum.reduceat(waveform, starts), np.maximum.reduceat(waveform, starts)
 
 
 def _show_levels(

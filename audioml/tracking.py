@@ -1,12 +1,13 @@
 """TensorBoard: scalars, pictures, sounds and hyperparameters of a run."""
 
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -48,9 +49,13 @@ class Tracker:
         for name, value in figures.items():
             self._writer.add_scalar(f"live/{name}", value, step)
 
-    def log_figure(self, tag: str, figure: Figure, epoch: int) -> None:
-        """Add a picture; the figure stays usable."""
-        self._writer.add_figure(tag, figure, epoch, close=False)
+    def log_picture(self, tag: str, file: Path, epoch: int) -> None:
+        """Add a PNG file as it is: SummaryWriter would draw a figure a second time."""
+        png = file.read_bytes()
+        width, height = struct.unpack(">II", png[16:24])  # where its header has them
+        image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
+        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+        self._writer._get_file_writer().add_summary(summary, epoch)
 
     def log_clip(self, tag: str, waveform: Tensor, sample_rate: int) -> None:
         """Add an audible clip [time], full scale at 1."""

@@ -8,21 +8,19 @@ import pytest
 from test_icbhi import make as make_icbhi
 from test_icbhi import take
 from test_physionet import make as make_physionet
+from tiny import SETTINGS
 
 from audioml.challenges import icbhi_score, modified_accuracy
 from audioml.cli import main
 
 SMALL = [
+    *SETTINGS[1:],
     "audio.sample_rate=2000",
-    "audio.clip_s=0.5",
     "frontend.n_fft=128",
     "frontend.win_length=128",
     "frontend.hop_length=64",
     "frontend.n_mels=16",
-    "model.width=4",
     "train.epochs=1",
-    "train.device=cpu",
-    "train.amp=fp32",
     "train.class_weights=balanced",
 ]
 
@@ -87,7 +85,8 @@ def test_lung_sounds_through_a_run(tmp_path):
     parts = {take(100 + n): ("train", "test")[n % 2] for n in range(6)}
     root = make_icbhi(tmp_path / "data", parts)
     words = ["data.name=icbhi", f"data.root={root}", "splits.protocol=given", *SMALL]
-    assert main(["train", *words, f"run.dir={tmp_path / 'run'}"]) == 0
+    assert main(["train", *words, f"run.dir={tmp_path / 'run'}", "run.report=true"]) == 0
+    assert "<dt>Icbhi score</dt>" in (tmp_path / "run" / "report.html").read_text()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["n_train"], summary["n_test"]) == (12, 12)
     mean = (summary["sensitivity"] + summary["specificity"]) / 2

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import SETTINGS, make_tiny
+from tiny import SETTINGS, make_tiny, train_tiny
 
 from audioml.checkpoints import CheckpointError, load_checkpoint
 from audioml.classifier import Classifier
@@ -57,10 +57,7 @@ def run(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The folder of one small run."""
-    root = tmp_path_factory.mktemp("one")
-    words = [*SETTINGS, f"data.root={make_tiny(root / 'data')}", f"run.dir={root / 'run'}"]
-    run_experiment(load_config(overrides=[*words, "train.epochs=1", "optim.ema_decay=0.9"]))
-    return root / "run"
+    return train_tiny(tmp_path_factory.mktemp("one"), "train.epochs=1", "optim.ema_decay=0.9")
 
 
 def waveforms(config):

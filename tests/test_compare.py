@@ -75,6 +75,17 @@ def test_the_order_of_clips_does_not_matter(two, tmp_path):
     assert "+15.0%" in compare([first, second]).text()
 
 
+def test_a_file_may_hold_several_clips(tmp_path):
+    paths = [f"audio/{i // 4}.wav" for i in range(20)]
+    first = write_run(tmp_path / "a", np.arange(20) >= 10, paths=paths)
+    second = write_run(tmp_path / "b", np.arange(20) >= 5, paths=paths)
+    (_, row) = compare([first, second]).rows
+    assert (row.accuracy, row.difference) == (0.75, 0.25)
+    more = write_run(tmp_path / "c", np.ones(21, bool), paths=[*paths, paths[-1]])
+    with pytest.raises(RunError, match=r"20 and 21; only one has audio/4\.wav"):
+        compare([first, more])
+
+
 def test_table_and_picture_are_written(two, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["compare", *map(str, two), "--out", str(out)]) == 0

@@ -56,7 +56,7 @@ def test_least_columns_in_any_order(root, separator):
 
 
 def test_without_sources_a_file_is_a_recording(root):
-    text = "path,label,start_s,end_s\none.wav,x,0,1\none.wav,y,1,2\ntwo.wav,y,0,1\n"
+    text = "path,label,start_s,end_s\none.wav,x,0,1\n./one.wav,y,1,2\ntwo.wav,y,0,1\n"
     assert read(root, text).sources.tolist() == ["one.wav", "one.wav", "two.wav"]
 
 

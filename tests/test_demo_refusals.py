@@ -92,11 +92,15 @@ def test_examples_are_test_clips_that_are_there(tmp_path):
     (tmp_path / "split.csv").write_text(
         "path,label,source,fold,part\n"
         "a.wav,low,1,1,train\nb.wav,low,2,2,test\nc.wav,low,3,2,test\nd.wav,high,4,2,test\n"
+        "e.wav,high,5,2,test\ne.wav,None,5,2,test\nf.wav,None,6,2,test\n"  # e: two stretches
     )
-    for name in "abc":
+    for name in "abcef":
         soundfile.write(tmp_path / f"{name}.wav", np.zeros(9), 8000)
     classifier = make_classifier(f"data.root={tmp_path}")
-    assert find_examples(classifier, tmp_path) == [(tmp_path / "b.wav", "low")]
+    assert find_examples(classifier, tmp_path) == [
+        (tmp_path / "b.wav", "low"),
+        (tmp_path / "f.wav", "None"),
+    ]
     assert find_examples(classifier, tmp_path / "elsewhere") == []
 
 

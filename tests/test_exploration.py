@@ -15,6 +15,7 @@ from audioml.config import ConfigError
 from audioml.explore import survey
 from audioml.explore.exploration import look
 from audioml.explore.inputs import BESIDE, read_input
+from audioml.explore.page import _duration
 
 PICTURES = {
     "augmentation.png",
@@ -75,12 +76,13 @@ def test_a_data_set_gives_a_page_a_table_and_pictures(tiny, tmp_path, capsys):
     assert summary["length_s"]["median"] == pytest.approx(table["length_s"].median())
 
 
-def test_a_folder_of_sounds_needs_no_layout(folder, tmp_path, capsys):
+def test_a_folder_of_sounds_needs_no_layout(folder, tmp_path, capsys, caplog):
+    caplog.set_level("INFO", "audioml")
     code, summary, table = explore(capsys, tmp_path / "out", folder, *SMALL, "--examples=0")
     assert code == 0
     assert list(table["path"]) == ["cat/a.wav", "cat/deep/b.wav", "dog/a.flac", "loose.wav"]
     assert list(table["label"]) == ["cat", "cat", "dog", BESIDE]
-    assert read_input([str(folder)]).n_others == 1
+    assert "left out  1 files that are no sounds by name" in caplog.text
     assert "Nothing says which recording a clip is from" in titles(summary)
 
 
@@ -283,3 +285,11 @@ def test_memory_does_not_grow_with_the_data(folder, monkeypatch):
     findings(folder, *SMALL, "audio.decode_threads=2")
     assert len(alive) == 44
     assert max(most) <= 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(1.5, "1.50 s"), (59.7, "1 min 0 s"), (119.7, "2 min 0 s"), (3599.9, "1 h 0 min")],
+)
+def test_lengths_in_words(seconds, words):
+    assert _duration(seconds) == words

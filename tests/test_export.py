@@ -15,14 +15,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from tiny import LABELS, SETTINGS, make_tiny
+from tiny import LABELS, SETTINGS, train_tiny
 
 import audioml
 from audioml.assembly import WithFrontend, build_frontend
 from audioml.classifier import Classifier
 from audioml.cli import main
 from audioml.config import load_config
-from audioml.experiment import run_experiment
 from audioml.export import FACTS_FILE, run_onnx, run_torch, to_onnx, to_torch, trace
 from audioml.model_files import FILE_NAME
 from audioml.models import build_model
@@ -137,10 +136,7 @@ def test_clips_too_short_for_any_length_get_one():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run's folder, its data beside it."""
-    root = tmp_path_factory.mktemp("run")
-    words = [*SETTINGS, f"data.root={make_tiny(root / 'data')}", f"run.dir={root / 'run'}"]
-    run_experiment(load_config(overrides=[*words, "splits.protocol=fixed"]))
-    return root / "run"
+    return train_tiny(tmp_path_factory.mktemp("run"), "splits.protocol=fixed")
 
 
 def export(*words):

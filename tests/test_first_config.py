@@ -62,6 +62,11 @@ def test_names_that_say_nothing(tmp_path):
     assert "nothing says which recording" in proposal.warnings[0]
 
 
+def test_numbers_alone_say_nothing(tmp_path):
+    names = [f"{label}/{n}{take}.wav" for label in "ab" for n in (10, 20, 30) for take in (1, 2)]
+    assert "source_pattern" not in propose_config(make(tmp_path / "data", *names)).yaml
+
+
 def test_a_guess_that_leaves_too_few_recordings_is_not_made(tmp_path):
     names = [f"{label}/take_{n}.wav" for label in "ab" for n in range(9)]
     assert "source_pattern" not in propose_config(make(tmp_path / "data", *names)).yaml
@@ -125,14 +130,17 @@ def test_a_new_users_way(tmp_path, monkeypatch, capsys):
     assert "own.yaml: already there" in capsys.readouterr().err
     assert main(["init", "data", "--out", "own.yaml", "--force"]) == 0
     assert main(["verify", "own.yaml"]) == 1  # all clips are the same noise
-    small = ["model.width=4", "train.epochs=1", "train.device=cpu", "run.dir=run"]
+    small = ["model.width=4", "train.epochs=1", "train.device=cpu", "run.report=false"]
     for n, file in enumerate(sorted((tmp_path / "data").rglob("*.wav"))):
         noise = 0.1 * np.random.default_rng(n).standard_normal(RATE // 4)
         soundfile.write(file, noise, RATE)
-    assert main(["train", "own.yaml", *small]) == 0
+    assert main(["train", "own.yaml", *small, "run.dir=run"]) == 0
     assert (tmp_path / "run" / "summary.json").is_file()
 
 
 def test_no_data(tmp_path, capsys):
     assert main(["init", str(tmp_path / "none")]) == 2
     assert "no such file or folder" in capsys.readouterr().err
+    sound = make(tmp_path, "dog.wav") / "dog.wav"
+    assert main(["init", str(sound)]) == 2
+    assert f"{sound}: a sound; give the folder of the data" in capsys.readouterr().err

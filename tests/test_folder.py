@@ -15,17 +15,20 @@ def make(root: Path, *names: str) -> Path:
     return root
 
 
-def test_a_folder_is_a_class(tmp_path):
-    root = make(tmp_path / "own", "dog/b.wav", "dog/a/1.FLAC", "cat/x.ogg")
+def test_a_folder_is_a_class(tmp_path, caplog):
+    caplog.set_level("INFO", "audioml")
+    root = make(tmp_path / "own", "dog/b.wav", "dog/a/1.FLAC", "cat/x.opus")
+    (root / "dog" / "c.wav").mkdir()
     (root / "dog" / "notes.txt").write_text("not a sound")
     manifest = read_folder(root)
     assert (manifest.name, manifest.labels) == ("own/", ("cat", "dog"))
     assert [(c.path, c.label, c.target, c.source, c.row) for c in manifest.clips] == [
-        (root / "cat" / "x.ogg", "cat", 0, "cat/x.ogg", 1),
+        (root / "cat" / "x.opus", "cat", 0, "cat/x.opus", 1),
         (root / "dog" / "a" / "1.FLAC", "dog", 1, "dog/a/1.FLAC", 2),
         (root / "dog" / "b.wav", "dog", 1, "dog/b.wav", 3),
     ]
     assert not manifest.has_sources
+    assert f"left out  1 files that are no sounds by name: {root}/dog/notes.txt" in caplog.text
 
 
 @pytest.mark.parametrize("pattern", [r"([a-z]+)\d+_", r"[a-z]+(?=\d+_)"])
@@ -40,7 +43,7 @@ def test_recordings_by_pattern(tmp_path, pattern):
     ("names", "pattern", "message"),
     [
         (["a/x.wav"], None, "at least two folders, one a class, found only of 'a'"),
-        ([], None, r"found none \(\.wav"),
+        ([], None, r"no sound files in it, nothing; expected names ending in \.wav"),
         (["a/x.wav", "b/y.wav", "z.wav"], None, "1 sound files beside the classes' folders: z.wav"),
         (["a/x1.wav", "b/y.wav"], r"\d+", "finds no recording in 1 of 2 names: b/y.wav"),
         (["a/x1.wav", "b/y.wav"], "(", "no regular expression"),

@@ -16,14 +16,15 @@ import pytest
 import soundfile
 import soxr
 import torch
-from tiny import LABELS, RATE, SETTINGS, make_tiny
+from tiny import LABELS, RATE, SETTINGS, train_tiny
 
 from audioml.classifier import Classifier
 from audioml.cli import main
 from audioml.config import AudioConfig, load_config
+from audioml.datasets.files import list_sounds
 from audioml.decode import FULL_SCALE, decode_clip
 from audioml.experiment import run_experiment
-from audioml.predict import find_sounds, predict
+from audioml.predict import predict
 from audioml.windowing import plan_windows, read_windows
 
 REPOSITORY = Path(__file__).parent.parent
@@ -33,9 +34,7 @@ REPOSITORY = Path(__file__).parent.parent
 def run(tmp_path_factory):
     """A finished run's folder, its data beside it."""
     root = tmp_path_factory.mktemp("run")
-    words = [*SETTINGS, f"data.root={make_tiny(root / 'data')}", f"run.dir={root / 'run'}"]
-    run_experiment(load_config(overrides=[*words, "train.epochs=3", "splits.protocol=fixed"]))
-    return root / "run"
+    return train_tiny(root, "train.epochs=3", "splits.protocol=fixed")
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +103,8 @@ def test_a_test_fold_has_the_accuracy_of_the_run(run, tmp_path):
     np.testing.assert_allclose(other[columns], table[columns], atol=0.1)
 
 
-@pytest.mark.parametrize("crop", ["random", "start"])
-@pytest.mark.parametrize("n_crops", [1, 3])
+@pytest.mark.parametrize(("crop", "n_crops"), [("random", 1), ("random", 3), ("start", 1)])
 def test_a_little_longer_is_cut_as_evaluation_cuts(crop, n_crops, tmp_path):
-    if crop == "start" and n_crops > 1:
-        pytest.skip("refused as a setting")
     audio = AudioConfig(sample_rate=RATE, clip_s=0.5, crop=crop, eval_crops=n_crops)
     plan = plan_windows(write(tmp_path / "a.wav", 0.7), audio)
     room = round(0.2 * RATE)
@@ -203,7 +199,7 @@ def test_folders_are_searched_by_name(tmp_path, caplog):
     (tmp_path / "b").mkdir()
     for name in ("b/2.WAV", "1.flac", "notes.txt"):
         (tmp_path / name).touch()
-    assert find_sounds(tmp_path) == [tmp_path / "1.flac", tmp_path / "b" / "2.WAV"]
+    assert list_sounds(tmp_path) == [tmp_path / "1.flac", tmp_path / "b" / "2.WAV"]
     assert f"left out  1 files that are no sounds by name: {tmp_path / 'notes.txt'}" in caplog.text
 
 
@@ -332,15 +328,26 @@ def test_folders_with_nothing_to_hear(run, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "nothing audible, every sample is 0" in printed.err
     assert printed.out == ""
+    (tmp_path / "bad.wav").touch()
+    assert main(["predict", str(run), str(tmp_path), "--device", "cpu"]) == 2
+    assert f"error: {tmp_path / 'bad.wav'}: the file is empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    "words", [["--top", "0"], ["--overlap", "1"], ["--batch-size", "x"], ["--format", "xml"]]
+    ("words", "message"),
+    [
+        ("--top 0", "--top: must be a whole number of at least 1, got 0"),
+        ("--batch-size x", "--batch-size: must be a whole number of at least 1, got x"),
+        ("--overlap 1", "--overlap: must be in 0..0.95, got 1"),
+        ("--overlap x", "--overlap: must be in 0..0.95, got x"),
+        ("--format xml", "--format: invalid choice: 'xml'"),
+    ],
 )
-def test_options_out_of_range(words, capsys):
+def test_options_out_of_range(words, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["predict", "run", "a.wav", *words])
+        main(["predict", "run", "a.wav", *words.split()])
     assert stop.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """What the README promises is there."""
 
+import fnmatch
 import re
 from pathlib import Path
 
@@ -23,6 +24,19 @@ def test_the_architecture_has_a_line_for_every_module():
 def test_nothing_is_left_to_fill_in():
     for name in ("README.md", "diary.md"):
         assert "PLACEHOLDER" not in (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+def test_every_fault_is_shown_by_tests_that_exist():
+    table = README.partition("## What can go wrong")[2].partition("</details>")[0]
+    rows = re.findall(r"^\| (?!fault ).*\| (.*) \|$", table, re.MULTILINE)
+    assert f"<summary>{len(rows)} faults" in table
+    for cell in rows:
+        file = None
+        for name, _, test in re.findall(r"`([\w/]*\.py)?(::)?(test_[\w*]+)?(?=`)", cell):
+            file = REPOSITORY / "tests" / name if name else file
+            assert file is not None, cell
+            tests = re.findall(r"^ *def (test_\w+)", file.read_text(), re.MULTILINE)
+            assert fnmatch.filter(tests, test or "*"), f"{name}::{test} in {cell}"
 
 
 def commands():

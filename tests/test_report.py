@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from tiny import SETTINGS, make_tiny
+from tiny import SETTINGS, train_tiny
 
 from audioml.cli import main
 from audioml.report import write_report
-from audioml.report.charts import calibration, chart_curves, recall_intervals
+from audioml.report.charts import calibration, chart_curves, chart_recall, recall_intervals
 from audioml.report.content import read_content
 from audioml.runs import RunError
 
@@ -24,15 +24,7 @@ HOSTILE = "<img src=x onerror=alert(1)></script><b>"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run with its report."""
-    root = tmp_path_factory.mktemp("run")
-    words = [
-        *SETTINGS,
-        "run.report=true",
-        f"data.root={make_tiny(root / 'data')}",
-        f"run.dir={root / 'run'}",
-    ]
-    assert main(["train", *words, "splits.protocol=nested"]) == 0
-    return root / "run"
+    return train_tiny(tmp_path_factory.mktemp("run"), "run.report=true")
 
 
 def read_clips(page: str) -> dict:
@@ -87,36 +79,22 @@ def test_the_card(run):
         assert words in card
 
 
-def test_it_can_be_left_out_and_made_later(run, tmp_path):
-    words = [
-        *SETTINGS,
-        "run.report=true",
-        f"data.root={run.parent / 'data'}",
-        f"run.dir={tmp_path / 'run'}",
-    ]
-    assert main(["train", *words, "train.epochs=1", "run.report=false"]) == 0
-    assert not (tmp_path / "run" / "report.html").exists()
-    assert main(["report", str(tmp_path / "run")]) == 0
-    assert (tmp_path / "run" / "report.html").is_file()
-
-
-def test_a_resumed_run_keeps_its_own_choice(run, tmp_path):
+def test_it_can_be_left_out_also_by_a_resumed_run_and_made_later(run, tmp_path):
     folder = copy(run, tmp_path)
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("report: true", "report: false"))
     (folder / "report.html").unlink()
     assert main(["train", f"resume={folder}"]) == 0
     assert not (folder / "report.html").exists()
+    assert main(["report", str(folder)]) == 0
+    assert (folder / "report.html").is_file()
 
 
-def test_a_cross_validation_links_its_folds(run, tmp_path):
-    words = [
-        *SETTINGS,
-        "run.report=true",
-        f"data.root={run.parent / 'data'}",
-        f"run.dir={tmp_path / 'run'}",
-    ]
-    assert main(["crossval", *words, "train.epochs=1", "splits.protocol=fixed"]) == 0
+def test_a_cross_validation_links_its_folds(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("audioml.report.page.MOST_PICTURED", 1)
+    data = [f"data.root={run.parent / 'data'}", "splits.protocol=fixed", "augment.preset=none"]
+    words = [*SETTINGS, *data, f"run.dir={tmp_path / 'run'}", "train.epochs=1", "run.report=true"]
+    assert main(["crossval", *words]) == 0
     page = (tmp_path / "run" / "report.html").read_text()
     for fold in range(1, 6):
         assert f'href="fold-{fold}/report.html"' in page
@@ -209,6 +187,50 @@ def test_names_are_escaped(run, tmp_path):
     assert "<img src=x" not in page
     assert page.count("</script>") == page.count("<script")
     assert read_clips(page)["labels"][0] == HOSTILE
+
+
+def test_numbers_and_none_are_names_of_classes(run, tmp_path):
+    folder = copy(run, tmp_path)
+    names = {"low": "7", "middle": "None", "high": "NA"}
+    for name in ("predictions.csv", "split.csv"):
+        table = pd.read_csv(folder / name, dtype={"source": str}).replace(names)
+        table = table.rename(columns={f"p_{old}": f"p_{new}" for old, new in names.items()})
+        table.to_csv(folder / name, index=False)
+    write_report(folder)
+    content = read_clips((folder / "report.html").read_text())
+    assert content["labels"] == ["7", "None", "NA"]
+    before = read_clips((run / "report.html").read_text())
+    assert [clip["true"] for clip in content["clips"]] == [clip["true"] for clip in before["clips"]]
+    card = (folder / "model_card.md").read_text()
+    assert "| None | 3 |" in card
+
+
+def test_classes_of_numbers_stay_in_order():
+    chart = chart_recall(["10", "2"], [(0.9, 0.8, 1.0), (0.5, 0.4, 0.6)], [5, 5])
+    assert chart["layout"]["yaxis"]["type"] == "category"  # Plotly would take them for a scale
+    assert chart["data"][0]["y"] == ["10", "2"]
+
+
+def test_the_card_says_what_the_audit_found_as_plain_words(run, tmp_path):
+    folder = copy(run, tmp_path)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["audit"] += [f"near-duplicate sound: {HOSTILE}.wav"]
+    (folder / "summary.json").write_text(json.dumps(summary | {"data": f"{HOSTILE}/"}))
+    write_report(folder)
+    card = (folder / "model_card.md").read_text()
+    assert "<img" not in card.split("---")[2]
+    assert "near-duplicate sound: &lt;img" in card
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.csv", "split.csv", "env.json"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "a,b\n1,2\n1,2,3", "a,b\n1,2"])
+def test_a_run_with_a_damaged_file(run, tmp_path, capsys, name, content):
+    folder = copy(run, tmp_path)
+    (folder / name).write_text(content)
+    assert main(["report", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert name in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["summary.json", "metrics.csv", "split.csv", "env.json"])

@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 from audioml import runs
 from audioml.config import RunConfig, load_config
@@ -71,7 +73,7 @@ def test_files_are_whole_or_absent(tmp_path):
     folder = RunFolder(tmp_path)
     folder.write_text("log.txt", "before")
 
-    class Fails:
+    class Fails(Figure):
         def savefig(self, file, **_):
             file.write(b"half")
             raise OSError(28, "disk full")
@@ -88,6 +90,15 @@ def test_json_and_tables(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": {"z": 1.5}, "n": None}
     folder.write_table("a.csv", [{"epoch": 1, "loss": 0.5}])
     assert pd.read_csv(tmp_path / "a.csv").to_dict("records") == [{"epoch": 1, "loss": 0.5}]
+
+
+def test_pictures_of_any_size_are_written():
+    folder = RunFolder.create(RunConfig())
+    folder.write_figure("small.png", Figure(figsize=(4, 3)))
+    folder.write_figure("tall.png", Figure(figsize=(3, 700)))  # of some 2,000 classes
+    for name, size in (("small.png", (440, 330)), ("tall.png", (68, 16_000))):
+        with Image.open(folder.path / "plots" / name) as picture:
+            assert picture.size == pytest.approx(size, abs=1)
 
 
 def test_a_folder_has_one_writer_and_a_killed_one_leaves_no_lock(tmp_path):

@@ -18,7 +18,6 @@ from audioml.similarity import (
     Whitened,
     correlate,
     find_near_duplicates,
-    group_near_duplicates,
     score_fingerprints,
 )
 
@@ -233,13 +232,6 @@ def test_correlation_is_the_sum_over_the_overlap(n_a: int, n_b: int) -> None:
     assert score == pytest.approx(expected, abs=1e-4)
 
 
-def test_groups_join_what_others_join() -> None:
-    pairs = [NearDuplicate(*pair, 1.0, 0.0) for pair in [(4, 5), (1, 3), (3, 4), (0, 6)]]
-    assert group_near_duplicates(pairs, 8) == [0, 1, 2, 1, 1, 1, 0, 7]
-    assert group_near_duplicates(pairs[::-1], 8) == [0, 1, 2, 1, 1, 1, 0, 7]
-    assert group_near_duplicates([], 3) == [0, 1, 2]
-
-
 @pytest.mark.gpu
 def test_cuda_finds_the_same() -> None:
     clips = [torch.from_numpy(to_int16(rain(n % 4))) for n in range(10)]
@@ -249,6 +241,15 @@ def test_cuda_finds_the_same() -> None:
         (p.left, p.right, p.lag_s) for p in on_cpu
     ]
     assert [p.score for p in on_gpu] == pytest.approx([p.score for p in on_cpu], abs=1e-4)
+
+
+def test_long_clips_are_transformed_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, sizes, transform = fingerprint(rain(0)), [], torch.fft.rfft
+    monkeypatch.setattr(similarity, "_N_AT_ONCE", 7)
+    monkeypatch.setattr(torch.fft, "rfft", lambda x: sizes.append(len(x)) or transform(x))
+    parts = fingerprint(rain(0))
+    assert max(sizes) == 7
+    torch.testing.assert_close(parts.change, whole.change, rtol=0, atol=1e-4)
 
 
 def test_the_threshold_leaves_room_on_both_sides() -> None:

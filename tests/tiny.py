@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import soundfile
 
+from audioml.cli import main
+
 RATE = 8000
 LABELS = ["low", "middle", "high"]
 # A run over it: small, on the CPU.
@@ -45,3 +47,10 @@ def make_tiny(root: Path, clips_a_fold: int = 3) -> Path:
     columns = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
     pd.DataFrame(rows, columns=columns).to_csv(root / "meta" / "esc50.csv", index=False)
     return root
+
+
+def train_tiny(root: Path, *settings: str) -> Path:
+    """Train on such a data set, in ``root / "data"``; returns the run's folder."""
+    words = [*SETTINGS, f"data.root={make_tiny(root / 'data')}", f"run.dir={root / 'run'}"]
+    assert main(["train", *words, *settings]) == 0
+    return root / "run"

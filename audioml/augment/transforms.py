@@ -1,6 +1,6 @@
 """What is done to training clips: drawn and written down for many clips at once."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final, Self
 
 import scipy.stats
@@ -54,6 +54,23 @@ class Draws:
     def __getitem__(self, clips: slice | Tensor) -> Self:
         """Pick some of the clips."""
         return type(self)(**{f.name: getattr(self, f.name)[clips] for f in fields(self)})
+
+    def neutral(self) -> Self:
+        """Make parameters that change nothing, of as many clips; noise keeps its place."""
+        zero = torch.zeros_like(self.gain_db)
+        return type(self)(
+            gain_db=zero,
+            snr_db=zero + torch.inf,
+            noise_start=self.noise_start,
+            semitones=zero,
+            rate=zero + 1.0,
+            mix_ratio=zero + 1.0,
+            filter_db=torch.zeros_like(self.filter_db),
+            freq_start=zero,
+            freq_share=zero,
+            time_start=zero,
+            time_share=zero,
+        )
 
 
 class Augment(nn.Module):
@@ -189,22 +206,14 @@ class Augment(nn.Module):
         The variants are the clip as it is, with noise, 2 semitones up, and slowed to 0.9; the
         original project wrote all four to disk.
         """
-        draws = self._draw_ranges(number)
+        none = self._draw_ranges(number).neutral()
         least, most = self.config.noise.snr_db
         snr_db = least + number[:, Stream.NOISE, 1] * (most - least)
-        zero = torch.zeros_like(draws.gain_db)
-        return Draws(
-            gain_db=zero,
-            snr_db=torch.where(variant == 1, snr_db, torch.inf),
-            noise_start=draws.noise_start,
-            semitones=torch.where(variant == 2, _VARIANT_SEMITONES, zero),
-            rate=torch.where(variant == 3, _VARIANT_RATE, zero + 1.0),
-            mix_ratio=zero + 1.0,
-            filter_db=torch.zeros_like(draws.filter_db),
-            freq_start=zero,
-            freq_share=zero,
-            time_start=zero,
-            time_share=zero,
+        return replace(
+            none,
+            snr_db=torch.where(variant == 1, snr_db, none.snr_db),
+            semitones=torch.where(variant == 2, _VARIANT_SEMITONES, none.semitones),
+            rate=torch.where(variant == 3, _VARIANT_RATE, none.rate),
         )
 
     def recipe(self, draws: Draws, rms: Tensor, *, n_mels: int, n_frames: int) -> Recipe:

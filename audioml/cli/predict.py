@@ -1,6 +1,7 @@
 """``audioml predict``."""
 
 import argparse
+import math
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -79,6 +80,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         predictions = list(map(_name_stdin, found))
     if len(predictions) == 1 and predictions[0].error:
         raise PredictError(predictions[0].error)
+    code = _report(predictions)
     check_audible(predictions)
     text = write_predictions(
         predictions,
@@ -88,7 +90,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         timeline=arguments.timeline,
     )
     _put_out(text, arguments.out)
-    return _report(predictions)
+    return code
 
 
 def _report(predictions: "Sequence[Prediction]") -> int:
@@ -115,7 +117,7 @@ def _put_out(text: str, out: Path | None) -> None:
 @contextmanager
 def _find_files(sounds: Sequence[str]) -> Iterator[list[Path]]:
     """List the files that words name; standard input becomes one for as long as it is needed."""
-    from audioml.predict import find_sounds
+    from audioml.datasets.files import list_sounds
 
     files: list[Path] = []
     with tempfile.TemporaryDirectory(prefix="audioml-") as folder:
@@ -124,7 +126,7 @@ def _find_files(sounds: Sequence[str]) -> Iterator[list[Path]]:
             if word == "-":
                 path = Path(folder, _STDIN)
                 _read_stdin(path)
-            files += find_sounds(path) if path.is_dir() else [path]
+            files += list_sounds(path) if path.is_dir() else [path]
         yield files
 
 
@@ -156,14 +158,16 @@ def _read_stdin(path: Path) -> None:
 
 
 def _at_least_one(word: str) -> int:
-    number = int(word)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {word}")
-    return number
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {word}")
+    return int(word)
 
 
 def _overlap(word: str) -> float:
-    share = float(word)
+    try:
+        share = float(word)
+    except ValueError:
+        share = math.nan
     if not 0.0 <= share <= 0.95:
         raise argparse.ArgumentTypeError(f"must be in 0..0.95, got {word}")
     return share

@@ -80,7 +80,7 @@ def _make_clips(
             path=path or root / name,
             label=cells["label"],
             target=target_of[cells["label"]],
-            source=cells.get("source", name),
+            source=cells.get("source", Path(name).as_posix()),
             fold=int(cells["fold"]) if "fold" in cells else None,
             start_s=float(cells.get("start_s", 0.0)),
             end_s=float(cells["end_s"]) if cells.get("end_s") else None,

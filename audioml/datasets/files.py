@@ -1,11 +1,45 @@
-"""Sound files that metadata name: found in the data set's folder, and nowhere else."""
+"""Sound files of a folder: all there are, or those that metadata name, and nothing outside."""
 
+import logging
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
 from pathlib import Path, PureWindowsPath
+from typing import Final
 
-from audioml.datasets.manifest import DataError
+from audioml.datasets.manifest import DataError, describe_examples
+
+log = logging.getLogger("audioml")
+
+SUFFIXES: Final = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
+    *(".au", ".caf", ".w64", ".rf64"),
+)
+
+
+def list_sounds(folder: Path) -> list[Path]:
+    """List the sound files of a folder and its folders, by their names' endings, in order.
+
+    Other files are named in the log.
+
+    Raises:
+        DataError: If there are none.
+    """
+    files = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
+    if not sounds:
+        found = f"{len(files)} other files" if files else "nothing"
+        raise DataError(
+            f"{folder}: no sound files in it, {found}; expected names ending in "
+            f"{', '.join(SUFFIXES)}"
+        )
+    if others := [f"{path}" for path in files if path.suffix.lower() not in SUFFIXES]:
+        log.info(
+            "left out  %d files that are no sounds by name: %s",
+            len(others),
+            describe_examples(others),
+        )
+    return sounds
 
 
 class FileFinder:

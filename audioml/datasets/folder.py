@@ -3,12 +3,9 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
-from audioml.datasets.files import FileFinder
+from audioml.datasets.files import FileFinder, list_sounds
 from audioml.datasets.manifest import Clip, DataError, Manifest, describe_examples
-
-SUFFIXES: Final = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au", ".w64", ".rf64")
 
 
 def read_folder(root: Path, source_pattern: str | None = None) -> Manifest:
@@ -31,8 +28,7 @@ def read_folder(root: Path, source_pattern: str | None = None) -> Manifest:
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected a folder a class in it, set data.root")
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
-    names = [path.relative_to(root).as_posix() for path in files]
+    names = [path.relative_to(root).as_posix() for path in list_sounds(root)]
     labels = tuple(sorted({name.partition("/")[0] for name in names if "/" in name}))
     _check_layout(root, names, labels)
     sources = dict(zip(names, find_sources(names, source_pattern), strict=True))
@@ -70,10 +66,9 @@ def _check_layout(root: Path, names: list[str], labels: tuple[str, ...]) -> None
             f"{describe_examples(beside)}; move each into the folder of its class"
         )
     if len(labels) < 2:
-        found = f"only of {labels[0]!r}" if labels else f"none ({', '.join(SUFFIXES)})"
         raise DataError(
-            f"{root}: expected sound files in at least two folders, one a class, found {found}; "
-            "set data.root to the folder that holds the classes' folders"
+            f"{root}: expected sound files in at least two folders, one a class, found only of "
+            f"{labels[0]!r}; set data.root to the folder that holds the classes' folders"
         )
 
 

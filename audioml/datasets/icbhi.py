@@ -1,6 +1,5 @@
 """ICBHI 2017, lung sounds: respiratory cycles from the annotations beside the recordings."""
 
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,8 +8,6 @@ from typing import Final, cast
 import soundfile
 
 from audioml.datasets.manifest import Clip, DataError, Manifest, Part, describe_examples
-
-log = logging.getLogger("audioml")
 
 LABELS: Final = ("normal", "crackle", "wheeze", "both")
 SPLIT_FILE: Final = "ICBHI_challenge_train_test.txt"

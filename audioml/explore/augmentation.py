@@ -33,7 +33,7 @@ class Change:
     Args:
         name: The augmentation: ``original``, ``noise`` and so on, ``all``, or one of ``VARIANTS``.
         value: What was drawn, in words.
-        epoch: The first epoch in which a run draws it; None where that is no draw.
+        epoch: The first epoch, from 1, in which a run draws it; None where that is no draw.
         level_db: Levels as the model gets them, but not normalised [band, frame] in dB.
         waveform: What there is to hear [time], full scale at 1; None for nothing.
         heard: How that was made, or why there is nothing.
@@ -144,7 +144,7 @@ class Demonstration:
 
     def changes(self) -> Iterator[Change]:
         """Show the clip as it is, each augmentation alone, and all of them together."""
-        none = self._neutral(self.augment.draw(0, self._numbers[:1]))
+        none = self.augment.draw(0, self._numbers[:1]).neutral()
         yield self._change("original", "as it is", none, EXACT, None)
         if self.config.augment.preset == "four_variants":
             for number, name in enumerate(VARIANTS[1:], start=1):
@@ -234,27 +234,10 @@ class Demonstration:
         return Change(
             name=name,
             value=value,
-            epoch=epoch,
+            epoch=None if epoch is None else epoch + 1,
             level_db=level_db.numpy(),
             waveform=None if heard == UNHEARD else waveform,
             heard=heard,
-        )
-
-    def _neutral(self, draws: Draws) -> Draws:
-        """Make draws that change nothing."""
-        zero = torch.zeros(1)
-        return Draws(
-            gain_db=zero,
-            snr_db=zero + torch.inf,
-            noise_start=draws.noise_start,
-            semitones=zero,
-            rate=zero + 1,
-            mix_ratio=zero + 1,
-            filter_db=torch.zeros_like(draws.filter_db),
-            freq_start=zero,
-            freq_share=zero,
-            time_start=zero,
-            time_share=zero,
         )
 
 

@@ -103,7 +103,7 @@ def look(found: Input, n_examples: int = 2) -> Exploration:
     )
     log.info("clips     %d in %s", len(manifest), readable(str(manifest.root)))
     frontend = build_frontend(
-        _for_looking(config), torch.device("cpu"), max_semitones=augment.max_semitones
+        for_looking(config), torch.device("cpu"), max_semitones=augment.max_semitones
     )
     told = survey(manifest, frontend, n_time=audio.n_time, n_threads=audio.decode_threads)
     if found.is_file and len(told.bad):
@@ -128,8 +128,8 @@ def look(found: Input, n_examples: int = 2) -> Exploration:
     )
 
 
-def _for_looking(config: RunConfig) -> RunConfig:
-    """Take the same front end in float32, on the CPU."""
+def for_looking(config: RunConfig) -> RunConfig:
+    """Take a run's front end in float32, as a CPU has it."""
     kind = "auto" if config.frontend.kind == "triton" else config.frontend.kind
     return replace(config, frontend=replace(config.frontend, kind=kind, dtype="float32"))
 

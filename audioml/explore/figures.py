@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from audioml.explore.augmentation import Change
 from audioml.explore.examples import Example
 from audioml.frontend import BandLevels
-from audioml.plots import label_frequencies
+from audioml.plots import envelope, label_frequencies
 
 RANGE_DB: Final = 80.0
 """Levels that are shown, below the loudest [dB]."""
@@ -23,7 +23,6 @@ _INK, _LIGHT_BLUE = "#7f8794", "#3d8fd1"
 _CARD_IN: Final = (3.6, 2.5)
 _CARD_EDGES_IN: Final = (0.62, 0.1, 0.46, 0.06)  # left, right, bottom, top of what is drawn
 _N_COLUMNS: Final = 4
-_N_POINTS: Final = 1200  # of a drawn waveform
 _MOST_PICTURES: Final = 48
 _LONG: Final = 30  # letters of a name
 
@@ -263,11 +262,8 @@ def _ink(*parts: Axes) -> None:
 
 def draw_waveform(axes: Axes, waveform: NDArray[np.float32], sample_rate: int) -> None:
     """Draw a waveform as the range of each column of pixels."""
-    edges = np.linspace(0, len(waveform), min(_N_POINTS, len(waveform)), endpoint=False)
-    starts = edges.astype(np.int64)
-    low = np.minimum.reduceat(waveform, starts)
-    high = np.maximum.reduceat(waveform, starts)
-    axes.fill_between(starts / sample_rate, low, high, color=_BLUE, linewidth=0.6)
+    first, low, high = envelope(waveform)
+    axes.fill_between(first / sample_rate, low, high, color=_BLUE, linewidth=0.6)
     axes.set(xlim=(0, len(waveform) / sample_rate), ylim=(-1, 1), yticks=(-1, 0, 1))
     axes.spines[["top", "right"]].set_visible(False)
 

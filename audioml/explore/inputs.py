@@ -8,8 +8,9 @@ from typing import Final
 
 from audioml.config import ConfigError, DataConfig, RunConfig, load_config
 from audioml.datasets import load_manifest
-from audioml.datasets.folder import SUFFIXES, find_sources
-from audioml.datasets.manifest import Clip, DataError, Manifest
+from audioml.datasets.files import list_sounds
+from audioml.datasets.folder import find_sources
+from audioml.datasets.manifest import Clip, Manifest
 from audioml.first_config import recognise_data
 
 BESIDE: Final = "(no folder)"
@@ -28,13 +29,11 @@ class Input:
         config: The settings: rate, front end and augmentation.
         manifest: The clips; files that are missing are among them.
         is_file: Whether it is one file alone.
-        n_others: Files of a folder that are not looked at, for their names are no sound's.
     """
 
     config: RunConfig
     manifest: Manifest
     is_file: bool = False
-    n_others: int = 0
 
 
 def read_input(words: Sequence[str]) -> Input:
@@ -66,8 +65,7 @@ def read_input(words: Sequence[str]) -> Input:
         return Input(config=load_config(files, overrides), manifest=manifest, is_file=True)
     config = _load_config_for(path, files, overrides)
     if config.data.name == "folder":
-        manifest, n_others = _read_folder(path, config.data.source_pattern)
-        return Input(config=config, manifest=manifest, n_others=n_others)
+        return Input(config=config, manifest=_read_folder(path, config.data.source_pattern))
     return Input(config=config, manifest=load_manifest(config.data, check_files=False))
 
 
@@ -93,24 +91,16 @@ def _load_config_for(path: Path, files: Sequence[Path], overrides: Sequence[str]
     return replace(config, data=wanted)
 
 
-def _read_folder(root: Path, source_pattern: str | None) -> tuple[Manifest, int]:
+def _read_folder(root: Path, source_pattern: str | None) -> Manifest:
     """Read every sound of a folder, whatever its layout; a run is stricter (``read_folder``).
 
     Returns:
-        A clip a file in the order of their paths, labelled by the first folder on its way; and how
-        many other files there are.
+        A clip a file in the order of their paths, labelled by the first folder on its way.
 
     Raises:
         DataError: If there are none.
     """
-    files = sorted(path for path in root.rglob("*") if not path.is_dir())
-    sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
-    n_others = len(files) - len(sounds)
-    if not sounds:
-        beside = f" beside {n_others} other files" if n_others else ""
-        raise DataError(
-            f"{root}: no sound files{beside}; expected {', '.join(SUFFIXES)} in it or its folders"
-        )
+    sounds = list_sounds(root)
     names = [path.relative_to(root).as_posix() for path in sounds]
     folders = [name.partition("/")[0] if "/" in name else None for name in names]
     is_sorted = any(folders)
@@ -123,7 +113,7 @@ def _read_folder(root: Path, source_pattern: str | None) -> tuple[Manifest, int]
         )
     )
     name = f"{root.resolve().name}/"
-    return _own(name, root, clips, has_sources=source_pattern is not None), n_others
+    return _own(name, root, clips, has_sources=source_pattern is not None)
 
 
 def _own(name: str, root: Path, clips: tuple[Clip, ...], *, has_sources: bool) -> Manifest:

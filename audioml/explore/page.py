@@ -241,8 +241,8 @@ def _describe_frontend(config: RunConfig) -> str:
 
 
 def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds:.0f} s" if minutes else f"{seconds:.2f} s"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.2f} s"

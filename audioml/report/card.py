@@ -39,7 +39,7 @@ def render_card(content: Content) -> str:
 ---
 {_front_matter(content, licence)}---
 
-# {config.model.name} on {data}
+# {config.model.name} on {_write_plain(data)}
 
 A sound classifier of {len(content.results.labels)} classes: {_list_labels(content)}.
 
@@ -61,7 +61,7 @@ The interval is a bootstrap over recordings; those of the classes are Wilson's:
 
 {data_words} Clips of each part{of_fold}: {sizes}.
 
-Leak audit: {"; ".join(content.audit)}.
+Leak audit: {_write_plain("; ".join(content.audit))}.
 
 ## How to use it
 
@@ -112,14 +112,14 @@ def _front_matter(content: Content, licence: str) -> str:
     return yaml.safe_dump(facts, sort_keys=False)
 
 
-def _write_label(label: str) -> str:
-    """Write a label so that Markdown takes nothing in it for a mark."""
-    line = html.escape(" ".join(readable(label).split()))
+def _write_plain(text: str) -> str:
+    """Write names as a line in which Markdown takes nothing for a mark."""
+    line = html.escape(" ".join(readable(text).split()), quote=False)
     return re.sub(r"([\\`*\[\]|])", r"\\\1", line)
 
 
 def _list_labels(content: Content) -> str:
-    labels = [_write_label(label) for label in content.results.labels]
+    labels = [_write_plain(label) for label in content.results.labels]
     return ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
 
 
@@ -128,7 +128,7 @@ def _class_table(content: Content) -> str:
     n_clips = np.bincount(results.target, minlength=len(labels))
     recalls = recall_intervals(results.target, results.is_right, results.sources, len(labels))
     rows = [
-        (_write_label(label), f"{n}", f"{recall:.1%}", f"{low:.1%} to {high:.1%}")
+        (_write_plain(label), f"{n}", f"{recall:.1%}", f"{low:.1%} to {high:.1%}")
         for label, n, (recall, low, high) in zip(labels, n_clips, recalls, strict=True)
         if n
     ]

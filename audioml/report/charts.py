@@ -138,7 +138,7 @@ def chart_recall(
             "height": _MARGIN_PX + _ROW_PX * len(labels),
             "margin": {"l": 8, "r": 16, "t": 8, "b": 44},
             "xaxis": {"title": {"text": "Recall [%]"}, "range": [0, 102]},
-            "yaxis": {"automargin": True},
+            "yaxis": {"automargin": True, "type": "category"},  # also if classes are numbers
             "bargap": 0.35,
         },
     }

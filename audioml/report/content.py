@@ -1,7 +1,7 @@
 """What a run's folder holds, read back for its report."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,8 @@ from audioml.results import Results
 from audioml.runs import RunError
 
 _N_TOP: Final = 3
+_OF_SPLIT: Final = ("path", "label", "source", "part")
+_OF_EPOCHS: Final = ("epoch", "train_loss", "train_accuracy")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,7 +94,7 @@ class Content:
     def _tested(self) -> Iterator[int]:
         part = self.summary.get("evaluated_on", "test")
         for folder in self.folds.values() or (self.path,):
-            split = _read_table(folder / "split.csv")
+            split = _read_table(folder / "split.csv", _OF_SPLIT)
             yield from np.flatnonzero(split["part"] == part).tolist()
 
 
@@ -107,15 +109,15 @@ def read_content(path: Path) -> Content:
     folds = {number: path / f"fold-{number}" for number in numbers}
     run = next(iter(folds.values()), path)
     config = load_config([_find(run / "config.yaml")])
-    split = _read_table(run / "split.csv")
+    split = _read_table(run / "split.csv", _OF_SPLIT)
     manifest, lost = _find_data(config, split)
     return Content(
         path=path,
         config=config,
         results=results,
-        history=None if folds else _read_table(path / "metrics.csv"),
+        history=None if folds else _read_table(path / "metrics.csv", _OF_EPOCHS),
         split=split,
-        environment=json.loads(_find(run / "env.json").read_text(encoding="utf-8")),
+        environment=_read_object(run / "env.json"),
         folds=folds,
         manifest=manifest,
         lost=lost,
@@ -136,9 +138,31 @@ def _find_data(config: RunConfig, split: pd.DataFrame) -> tuple[Manifest | None,
     return manifest, ""
 
 
-def _read_table(file: Path) -> pd.DataFrame:
+def _read_table(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     words = {"path": str, "label": str, "source": str}
-    return pd.read_csv(_find(file), dtype=words, keep_default_na=False, na_values={"fold": [""]})
+    try:
+        table = pd.read_csv(
+            _find(file), dtype=words, keep_default_na=False, na_values={"fold": [""]}
+        )
+    except ValueError as error:  # pandas's, of damaged files
+        raise _damage(file, " ".join(str(error).split())) from error
+    if lacking := [name for name in columns if name not in table]:
+        raise _damage(file, f"no column {', '.join(lacking)}")
+    return table
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_find(file).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damage(file, str(error)) from error
+    if not isinstance(content, dict):
+        raise _damage(file, "no JSON object")
+    return content
+
+
+def _damage(file: Path, reason: str) -> RunError:
+    return RunError(f"{file}: damaged ({reason}); run it again")
 
 
 def _find(file: Path) -> Path:

@@ -1,7 +1,6 @@
 """What a report lets be heard and seen: mistakes, tested clips, what augmentation did."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,11 +10,11 @@ from numpy.typing import NDArray
 
 from audioml.assembly import build_frontend
 from audioml.augment import Augment
-from audioml.config import RunConfig
 from audioml.datasets.manifest import Clip
 from audioml.decode import DecodeError, thread_pool
 from audioml.explore.augmentation import Change, Demonstration
 from audioml.explore.examples import Example, read_waveform
+from audioml.explore.exploration import for_looking
 from audioml.explore.figures import plot_change, plot_example
 from audioml.frontend import BandLevels
 from audioml.model_files import FILE_NAME, read_model
@@ -41,16 +40,14 @@ class Sounds:
     def __init__(self, content: Content) -> None:
         self.content = content
         self.clips = content.clips()
-        config = _for_looking(content.config)
+        config = content.config
         self.augment = Augment(
             config.augment,
             sample_rate=config.audio.sample_rate,
             n_time=config.audio.n_time,
             seed=config.train.seed,
         )
-        self.frontend = build_frontend(
-            config, torch.device("cpu"), max_semitones=self.augment.max_semitones
-        )
+        self.frontend = self._make_frontend()
 
     def choose_mistakes(self) -> list[int]:
         """Choose the mistakes that the model was surest of, by their rows in the predictions."""
@@ -122,7 +119,7 @@ class Sounds:
 
     def _show_change(self, change: Change, top_db: float, frontend: BandLevels) -> dict[str, Any]:
         value = "" if change.name == "original" else change.value
-        when = "" if change.epoch is None else f" (epoch {change.epoch + 1})"
+        when = "" if change.epoch is None else f" (epoch {change.epoch})"
         waveform = change.waveform
         return {
             "title": _TITLES.get(change.name, change.name.capitalize()),
@@ -143,13 +140,13 @@ class Sounds:
         chosen = numbers[:: max(len(numbers) // _N_DEMONSTRATED, 1)][:_N_DEMONSTRATED]
         return [(n, numbers[(numbers.index(n) + 1) % len(numbers)]) for n in chosen]
 
+    def _make_frontend(self) -> BandLevels:
+        config, most = for_looking(self.content.config), self.augment.max_semitones
+        return build_frontend(config, torch.device("cpu"), max_semitones=most)
+
     def _with_statistics(self) -> BandLevels:
         statistics = read_model(self.content.run_folder / FILE_NAME).statistics
-        frontend = build_frontend(
-            _for_looking(self.content.config),
-            torch.device("cpu"),
-            max_semitones=self.augment.max_semitones,
-        )
+        frontend = self._make_frontend()
         frontend.set_statistics(statistics["mean_db"][:, 0], statistics["std_db"][:, 0])
         return frontend
 
@@ -160,9 +157,3 @@ class Sounds:
             return read_waveform(clip, self.frontend.sample_rate, longest_s)
         except DecodeError:
             return None
-
-
-def _for_looking(config: RunConfig) -> RunConfig:
-    """Take the same front end in float32, on the CPU."""
-    kind = "auto" if config.frontend.kind == "triton" else config.frontend.kind
-    return replace(config, frontend=replace(config.frontend, kind=kind, dtype="float32"))

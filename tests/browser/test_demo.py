@@ -13,9 +13,8 @@ from urllib.request import ProxyHandler, build_opener
 import numpy as np
 import pytest
 import soundfile
-from tiny import LABELS, RATE, SETTINGS, make_tiny
+from tiny import LABELS, RATE, train_tiny
 
-from audioml.cli import main
 from audioml.cli.verbs import EXIT_STOPPED
 
 pytest.importorskip("captum")
@@ -30,11 +29,7 @@ WAIT_MS = 60_000
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of a few seconds."""
-    folder = tmp_path_factory.mktemp("demo")
-    make_tiny(folder / "data")
-    settings = [f"data.root={folder / 'data'}", f"run.dir={folder / 'run'}"]
-    assert main(["train", *SETTINGS, *settings, "model.name=cnn_attention"]) == 0
-    return folder / "run"
+    return train_tiny(tmp_path_factory.mktemp("demo"), "model.name=cnn_attention")
 
 
 class Demo:

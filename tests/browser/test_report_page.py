@@ -4,23 +4,15 @@ import shutil
 
 import pandas as pd
 import pytest
-from tiny import SETTINGS, make_tiny
+from tiny import train_tiny
 
-from audioml.cli import main
 from audioml.report import write_report
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     root = tmp_path_factory.mktemp("report")
-    words = [
-        *SETTINGS,
-        "run.report=true",
-        f"data.root={make_tiny(root / 'data')}",
-        f"run.dir={root / 'run'}",
-    ]
-    assert main(["train", *words, "train.epochs=1", "splits.protocol=nested"]) == 0
-    return root / "run" / "report.html"
+    return train_tiny(root, "run.report=true", "train.epochs=1") / "report.html"
 
 
 @pytest.fixture(params=[(1400, "light"), (390, "dark")], ids=["wide", "phone"])

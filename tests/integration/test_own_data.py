@@ -6,25 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from tiny import RATE, SETTINGS
 
 from audioml.cli import main
 from audioml.cli.verbs import EXIT_USAGE
 
-RATE = 8000
-SMALL = [
-    "audio.sample_rate=8000",
-    "audio.clip_s=0.5",
-    "frontend.n_fft=256",
-    "frontend.win_length=256",
-    "frontend.hop_length=128",
-    "frontend.n_mels=24",
-    "model.width=4",
-    "train.epochs=1",
-    "train.batch_size=8",
-    "train.device=cpu",
-    "train.amp=fp32",
-    "splits.protocol=given",
-]
+SMALL = [*SETTINGS[1:], "train.epochs=1", "splits.protocol=given"]  # on any data
 PARTS = ("train", "val", "test")
 
 
@@ -53,7 +40,8 @@ def rows() -> list[str]:
 
 
 def test_a_list_with_its_own_split(root):
-    assert train(root, rows()) == 0
+    assert train(root, rows(), "run.report=true") == 0
+    assert (root / "run" / "report.html").is_file()
     summary = json.loads((root / "run" / "summary.json").read_text())
     assert (summary["n_train"], summary["n_val"], summary["n_test"]) == (4, 4, 4)
     assert (summary["data"], summary["protocol"], summary["fold"]) == ("clips.csv", "given", None)
@@ -63,6 +51,12 @@ def test_a_recording_on_both_sides_does_not_start(root, capsys):
     crossing = [row.replace("patient4", "patient0") for row in rows()]
     assert train(root, crossing) == EXIT_USAGE
     assert "same source: 1 in both train and test" in capsys.readouterr().err
+    assert not (root / "run").exists()
+
+
+def test_one_class_is_none_to_tell(root, capsys):
+    assert train(root, [row.replace("high", "low") for row in rows()]) == EXIT_USAGE
+    assert "one class, 'low', and nothing to tell it from" in capsys.readouterr().err
     assert not (root / "run").exists()
 
 

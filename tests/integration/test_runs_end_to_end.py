@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import LABELS, SETTINGS, make_tiny
 
@@ -105,6 +106,10 @@ def test_tensorboard_has_figures_pictures_and_sounds(finished):
     tags = events.Tags()
     assert {"loss/train", "loss/val", "accuracy/val", "auc/val", "optim/lr"} <= set(tags["scalars"])
     assert set(tags["images"]) == {"train_batch", "confusion_matrix/test"}
+    (picture,) = events.Images("train_batch")
+    assert picture.encoded_image_string == (finished / "plots" / "train_batch.png").read_bytes()
+    with Image.open(finished / "plots" / "train_batch.png") as image:
+        assert (picture.width, picture.height) == image.size
     assert len(tags["audio"]) == 4
     assert [event.step for event in events.Scalars("loss/train")] == list(range(1, 13))
     assert "_hparams_/session_start_info" in events.summary_metadata
