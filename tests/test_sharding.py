@@ -312,11 +312,32 @@ def spoil(packed, change):
         (lambda f: (f / "index.parquet").unlink(), r"/index\.parquet: not there; restore it"),
         (lambda f: (f / "index.parquet").write_bytes(b"x"), r"/index\.parquet: not the index"),
         (
+            lambda f: spoil(f, lambda summary: summary.pop("labels")),
+            r"/index\.json: not what audioml shard writes; write the shards anew",
+        ),
+        (lambda f: (f / "index.json").write_text("[1]"), r"/index\.json: not what audioml shard w"),
+        (
+            lambda f: spoil(f, lambda summary: summary["labels"].pop()),
+            r"/index\.parquet: not what audioml shard writes; write the shards anew",
+        ),
+        (
             lambda f: spoil(f, lambda summary: summary.update(format=2)),
             r"/index\.json: shards of format 2, and this program reads 1; write them anew",
         ),
     ],
-    ids=["missing", "cut", "unfinished", "empty", "no json", "no index", "other index", "newer"],
+    ids=[
+        "missing",
+        "cut",
+        "unfinished",
+        "empty",
+        "no json",
+        "no index",
+        "other index",
+        "no labels",
+        "a list",
+        "fewer labels",
+        "newer",
+    ],
 )
 def test_damage_is_found_before_training(harm, message, packed):
     harm(packed)

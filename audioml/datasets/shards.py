@@ -46,6 +46,17 @@ CLIP_COLUMNS: Final = (
     "row",
 )
 _PLACE: Final = ("offset", "size", "checksum")
+_MEASURED: Final = ("sample_format", "n_channels", "rate", "n_frames", "rms", "digest")
+_KEYS: Final = {
+    "name",
+    "labels",
+    "is_synthetic",
+    "has_sources",
+    "known_crossing_sources",
+    "sample_rate",
+    "index_sha256",
+    "shards",
+}
 
 Result = TypeVar("Result")
 
@@ -238,13 +249,16 @@ def _read_summary(folder: Folder) -> dict[str, Any]:
     try:
         summary: dict[str, Any] = json.loads(folder.read(SUMMARY))
         version = summary["format"]
+        is_whole = version != FORMAT or summary.keys() >= _KEYS
     except FileNotFoundError as error:
         raise DataError(
             f"{where}: not there; write shards with audioml shard CONFIG --out {folder.address} "
             "(until it is through there is none)"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{where}: not what audioml shard writes; write the shards anew") from error
+    except (ValueError, KeyError, TypeError, AttributeError):
+        is_whole = False
+    if not is_whole:
+        raise DataError(f"{where}: not what audioml shard writes; write the shards anew")
     if version != FORMAT:
         raise DataError(
             f"{where}: shards of format {version}, and this program reads {FORMAT}; write them "
@@ -266,7 +280,14 @@ def _read_index(folder: Folder, summary: dict[str, Any]) -> pd.DataFrame:
             "shards anew"
         )
     check_parquet()
-    return pd.read_parquet(io.BytesIO(contents))
+    frame = pd.read_parquet(io.BytesIO(contents))
+    n_of = {"shard": len(summary["shards"]), "target": len(summary["labels"])}
+    if not (
+        set(frame) >= {"path", "shard", *_PLACE, *CLIP_COLUMNS, *_MEASURED}
+        and all(frame[name].between(0, n - 1).all() for name, n in n_of.items())
+    ):
+        raise DataError(f"{where}: not what audioml shard writes; write the shards anew")
+    return frame
 
 
 def check_parquet() -> None:
