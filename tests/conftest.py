@@ -9,18 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from esc50_like import make_table
+from official import ESC10_FILES, OFFICIAL_TABLE
 from sounds import partials
 
 from audioml.config import DataConfig
 from audioml.datasets import load_manifest
 from audioml.datasets.manifest import Manifest
 from audioml.decode import FULL_SCALE, decode_clip
-
-# The official data are not the project's to pass on: a folder with ESC-50-meta/ and ESC-10/ widens
-# the tests where there is one.
-DATA = Path(os.environ.get("AUDIOML_DATA", "data"))
-OFFICIAL_TABLE = DATA / "ESC-50-meta" / "esc50.csv"
-ESC10_FILES = sorted((DATA / "ESC-10" / "audio").glob("*.ogg"))[::33]
 
 
 @pytest.fixture(

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from jobs import EQUAL, run_ranks, start_torchrun, train
+from official import DATA, ESC10_FILES
 from tiny import SETTINGS, make_tiny
 from torch import nn
 
@@ -84,11 +85,11 @@ def fitted(tiny, tmp_path_factory):
     """Makes what each of some ranks has in the end: [rank]."""
     place, known = tmp_path_factory.mktemp("fitted"), {}
 
-    def make(n_ranks, *changes, start=None, settings=EQUAL):
-        key = (n_ranks, changes, start, tuple(settings))
+    def make(n_ranks, *changes, start=None, settings=EQUAL, root=tiny):
+        key = (n_ranks, changes, start, tuple(settings), root)
         if key not in known:
             file = place / str(len(known))
-            words = [*settings, f"data.root={tiny}", *changes]
+            words = [*settings, f"data.root={root}", *changes]
             assert run_ranks(n_ranks, fit, file, words, start) == [0] * n_ranks
             files = [file.with_name(f"{file.name}-{rank}") for rank in range(n_ranks)]
             known[key] = [torch.load(each, weights_only=True) for each in files]
@@ -120,6 +121,18 @@ def assert_same_curves(ours, theirs, atol):
 def test_ranks_have_the_curve_of_one_process(n_ranks, changes, fitted):
     alone = tuple(word for word in changes if "accumulate" not in word and "stream" not in word)
     assert_same_curves(fitted(n_ranks, *changes), fitted(1, *alone), atol=1e-4)
+
+
+@pytest.mark.skipif(not ESC10_FILES, reason="needs ESC-10 in AUDIOML_DATA")
+def test_ranks_have_the_curve_of_one_process_on_esc10(fitted):
+    settings = ("audio.clip_s=5", "train.batch_size=32", "frontend.n_mels=32")
+    keys = [word.partition("=")[0] for word in settings]
+    common = [word for word in EQUAL if word.partition("=")[0] not in keys]
+    two, one = (fitted(n, *settings, settings=common, root=DATA / "ESC-10") for n in (2, 1))
+    assert len(one[0]["clip_index"]) == 80
+    assert one[0]["rows"][-1]["train_loss"] < one[0]["rows"][0]["train_loss"]
+    assert_same_curves(two, one, atol=1e-4)
+    assert two[0]["clip_index"] == one[0]["clip_index"]
 
 
 def test_accumulated_gradients_are_one_batchs(fitted):
