@@ -94,7 +94,12 @@ def end_together(rank):
             raise UserError("the same")
         with pytest.raises(SharedError, match=r"\Arank 0: mine\Z"):
             from_main(ranks, lambda: fail("mine"))
-    with pytest.raises(RankError, match=r"\Arank \d: my own\Z"), joined(ranks):
+
+
+def end_alone(rank):
+    ranks = read_ranks()
+    with pytest.raises(RankError, match=rf"\Arank {rank}: my own\Z"), joined(ranks):  # noqa: PT012
+        gather(ranks, rank)
         raise UserError("my own")
 
 
@@ -104,6 +109,10 @@ def fail(text):
 
 def test_what_one_rank_meets_ends_all_with_its_words():
     assert run_ranks(3, end_together) == [0, 0, 0]
+
+
+def test_what_a_rank_meets_alone_has_its_number():
+    assert run_ranks(2, end_alone) == [0, 0]
 
 
 def lose(rank):
