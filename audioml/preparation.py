@@ -268,8 +268,7 @@ def _make_loaders(
     common: dict[str, Any] = {
         "store": store,
         "frontend": frontend,
-        "targets": torch.from_numpy(manifest.targets),
-        "n_classes": manifest.n_classes,
+        "targets": torch.from_numpy(manifest.has_class),
         "crop": config.audio.crop,
         "seed": config.train.seed,
     }
@@ -286,9 +285,14 @@ def _make_loaders(
         name: Loader(clip_index=clips, batch_size=eval_batch_size, n_crops=n_crops, **common)
         for name, clips in parts.items()
     }
-    return loaders | {
-        "train": Loader(clip_index=parts["train"], batch_size=batch_size, augment=augment, **common)
-    }
+    loaders["train"] = Loader(
+        clip_index=parts["train"],
+        batch_size=batch_size,
+        augment=augment,
+        sampling=config.train.sampling,
+        **common,
+    )
+    return loaders
 
 
 def _log_split(manifest: Manifest, split: Split) -> None:

@@ -85,6 +85,13 @@ class Manifest:
         return np.array([clip.target for clip in self.clips], dtype=np.int64)
 
     @property
+    def has_class(self) -> NDArray[np.bool_]:
+        """Whether each clip has each class [clip, class]."""
+        matrix = np.zeros((len(self), self.n_classes), dtype=np.bool_)
+        matrix[np.arange(len(self)), self.targets] = True
+        return matrix
+
+    @property
     def sources(self) -> NDArray[np.str_]:
         """Source names [clip]."""
         return np.array([clip.source for clip in self.clips], dtype=np.str_)
