@@ -173,6 +173,11 @@ class Loader:
         n_clips = self._has_class.sum(dim=0).float().to(self.device)
         return len(self.clip_index) / (len(n_clips) * n_clips)
 
+    def positive_weights(self) -> Tensor:
+        """Weigh a class's positives so that they count as much as its negatives: [class]."""
+        n_positive = self._has_class.sum(dim=0).float().to(self.device)
+        return (len(self.clip_index) - n_positive) / n_positive
+
     def __len__(self) -> int:
         """Batches an epoch; a single clip left over joins the last one, for batch norm's sake."""
         n_full, n_left = divmod(len(self.clip_index), self.batch_size)

@@ -298,6 +298,10 @@ def _make_loaders(
 def _log_split(manifest: Manifest, split: Split) -> None:
     fold = "" if split.fold is None else f", test fold {split.fold}"
     log.info("clips     %d of %d classes in %s", len(manifest), manifest.n_classes, manifest.root)
+    if manifest.is_multi_label:
+        n_labels = [len(clip.classes) for clip in manifest.clips]
+        n_several = sum(n > 1 for n in n_labels)
+        log.info("labels    several for %d clips, none for %d", n_several, n_labels.count(0))
     log.info(
         "split     %s%s: %d train, %d validation, %d test%s",
         split.protocol,

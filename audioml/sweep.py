@@ -123,6 +123,11 @@ def _check_base(base: RunConfig) -> dict[str, Any]:
             )
     choose_device(base.train.device)
     manifest = load_configured(base.data)
+    if manifest.is_multi_label:
+        raise ConfigError(
+            f"{base.data.manifest}: clips have several labels, and a sweep chooses by accuracy, "
+            "which such data have not; train runs one by one, and compare them"
+        )
     split = make_split(manifest, **asdict(base.splits))
     if not len(split.val):
         raise ConfigError(

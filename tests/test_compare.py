@@ -60,7 +60,7 @@ def two(tmp_path):
 
 def test_figures_worked_by_hand(two):
     first, second = make_rows([Results.read(path) for path in two])
-    assert (first.accuracy, second.accuracy) == (0.8, 0.95)
+    assert (first.score, second.score) == (0.8, 0.95)
     assert np.isnan(first.p_value)
     assert second.difference == pytest.approx(0.15)
     assert 0.05 < second.difference_interval[0] < 0.15 < second.difference_interval[1] < 0.25

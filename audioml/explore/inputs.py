@@ -58,7 +58,7 @@ def read_input(words: Sequence[str]) -> Input:
         )
     if not paths:
         config = load_config(files, overrides)
-        return Input(config=config, manifest=load_manifest(config.data, check_files=False))
+        return Input(config=config, manifest=_load(config.data))
     (path,) = paths
     if path.is_file() and path.suffix.lower() not in _LISTS:
         clip = Clip(path=path, label=path.name, target=0, source=path.name)
@@ -68,7 +68,22 @@ def read_input(words: Sequence[str]) -> Input:
     if config.data.name == "folder":
         manifest, n_others = _read_folder(path, config.data.source_pattern)
         return Input(config=config, manifest=manifest, n_others=n_others)
-    return Input(config=config, manifest=load_manifest(config.data, check_files=False))
+    return Input(config=config, manifest=_load(config.data))
+
+
+def _load(data: DataConfig) -> Manifest:
+    """Load a data set, missing files included.
+
+    Raises:
+        DataError: If its clips have several labels: they are shown class by class.
+    """
+    manifest = load_manifest(data, check_files=False)
+    if manifest.is_multi_label:
+        raise DataError(
+            f"{data.manifest}: explore shows clips class by class, and here they have several "
+            "labels; give the folder of the sounds"
+        )
+    return manifest
 
 
 def _load_config_for(path: Path, files: Sequence[Path], overrides: Sequence[str]) -> RunConfig:
