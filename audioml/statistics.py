@@ -79,25 +79,29 @@ def resample_map(
     classes = np.flatnonzero(has_class.any(axis=0))
     values = []
     for _ in range(_N_SLOW_RESAMPLES // _N_AT_ONCE):
-        weights = rng.multinomial(len(names), share, size=_N_AT_ONCE)[:, source]
+        counts = rng.multinomial(len(names), share, size=_N_AT_ONCE)
+        weights = np.ascontiguousarray(counts.T, dtype=np.int32)[source]
         rows = [_weigh_precision(has_class[:, n], probability[:, n], weights) for n in classes]
         values.append(np.nanmean(rows, axis=0))
     return np.concatenate(values)
 
 
 def _weigh_precision(
-    is_of_class: NDArray[np.bool_], probability: NDArray[np.float64], weights: NDArray[np.int64]
+    is_of_class: NDArray[np.bool_], probability: NDArray[np.float64], weights: NDArray[np.int32]
 ) -> NDArray[np.float64]:
-    """Average precision of a class with clips weighed [resample, clip]: [resample], NaN if none."""
+    """Average precision of a class with clips weighed [clip, resample]: [resample], NaN if none."""
     order = np.argsort(-probability, kind="stable")
-    falls = np.diff(probability[order]) < 0
-    ends = np.append(np.flatnonzero(falls), len(order) - 1)  # of clips of equal probability
-    n_above = weights[:, order].cumsum(axis=1)[:, ends]
-    n_right = (weights[:, order] * is_of_class[order]).cumsum(axis=1)[:, ends]
-    steps = np.diff(n_right, axis=1, prepend=0)
+    is_right, ranked = is_of_class[order], probability[order]
+    # Down to each probability that a clip of the class has: all clips, and those of the class.
+    right = order[is_right]
+    first = np.flatnonzero(np.diff(probability[right], prepend=np.inf))
+    ends = np.searchsorted(-ranked, -probability[right[first]], side="right")
+    n_above = np.add.reduceat(weights[order[: ends[-1]]], [0, *ends[:-1]], axis=0).cumsum(axis=0)
+    steps = np.add.reduceat(weights[right], first, axis=0)
+    n_right = steps.cumsum(axis=0)
     with np.errstate(invalid="ignore"):  # 0 of 0 clips
-        precision = np.where(n_above > 0, n_right / np.maximum(n_above, 1), 0.0)
-        mean: NDArray[np.float64] = (precision * steps).sum(axis=1) / n_right[:, -1]
+        precision = n_right / np.maximum(n_above, 1)
+        mean: NDArray[np.float64] = (precision * steps).sum(axis=0) / n_right[-1]
     return mean
 
 
