@@ -174,9 +174,13 @@ class Loader:
         return len(self.clip_index) / (len(n_clips) * n_clips)
 
     def positive_weights(self) -> Tensor:
-        """Weigh a class's positives so that they count as much as its negatives: [class]."""
+        """Weigh a class's positives so that they count as much as its negatives: [class].
+
+        Those of a class that all clips have keep their weight.
+        """
         n_positive = self._has_class.sum(dim=0).float().to(self.device)
-        return (len(self.clip_index) - n_positive) / n_positive
+        n_negative = len(self.clip_index) - n_positive
+        return torch.where(n_negative > 0, n_negative / n_positive, 1.0)
 
     def __len__(self) -> int:
         """Batches an epoch; a single clip left over joins the last one, for batch norm's sake."""

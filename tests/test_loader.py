@@ -368,3 +368,9 @@ def test_a_balanced_epoch_is_the_same_at_any_batch_size_rank_and_first_step():
     for name, expected in zip(("input", "target", "clip_index"), whole, strict=True):
         shares = torch.cat([getattr(share[0], name) for share in ranks])
         assert torch.equal(shares, expected)
+
+
+def test_positive_weights_make_positives_count_as_much_as_negatives():
+    loader = make_loader(clips=torch.tensor([0, 4, 8, 1, 5, 2]))  # 3, 2, 1 and 0 of a class
+    loader._has_class[:, 3] = True
+    assert loader.positive_weights().tolist() == [1, 2, 5, 1]
