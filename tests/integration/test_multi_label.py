@@ -213,10 +213,15 @@ def test_exploring_is_refused_in_one_line(clips, capsys):
     assert said.count("\n") == 1
 
 
-def test_sweeping_is_refused_in_one_line(clips, tmp_path, capsys):
-    words = [*SETTINGS, f"data.manifest={clips}", "--dir", str(tmp_path / "sweep")]
-    assert main(["sweep", *words]) == EXIT_USAGE
-    said = capsys.readouterr().err
-    assert "clips have several labels, and a sweep chooses by accuracy" in said
-    assert said.count("\n") == 1
-    assert not (tmp_path / "sweep").exists()
+def test_a_sweep_chooses_by_mean_average_precision(clips, tmp_path):
+    words = [*SETTINGS, *LEARNING, f"data.manifest={clips}", "train.epochs=2"]
+    words += ["--over", "optim.lr=1e-6,2e-2", "--dir", str(tmp_path / "sweep")]
+    assert main(["sweep", *words]) == 0
+    summary = json.loads((tmp_path / "sweep" / "summary.json").read_text())
+    trials = pd.read_csv(tmp_path / "sweep" / "trials.csv", dtype={"optim.lr": str})
+    best = trials.loc[trials["mean_average_precision"].idxmax()]
+    assert summary["best"]["values"] == {"optim.lr": best["optim.lr"]} == {"optim.lr": "2e-2"}
+    assert summary["best"]["mean_average_precision"] == best["mean_average_precision"]
+    assert "validation mAP" in summary["objective"]
+    assert "accuracy" not in trials
+    assert (tmp_path / "sweep" / "plots" / "mean_average_precision.png").is_file()
