@@ -91,12 +91,13 @@ def plot_average_precision(classes: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     places = np.arange(len(rows))
     axes.barh(places, rows["average_precision"].fillna(0.0), color=_BLUE, height=0.6)
-    axes.plot(rows["share"], places, "|", color=_ORANGE, markersize=10, label="by chance")
+    (chance,) = axes.plot(rows["share"], places, "|", color=_ORANGE, label="by chance")
+    chance.set(markersize=11, markeredgewidth=3)
     axes.set_yticks(places, rows["label"].tolist())
     axes.set(xlabel="Average precision", xlim=(0, 1))
     axes.set_title(f"Mean {rows['average_precision'].mean():.4f}")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside right upper")
     return figure
 
 

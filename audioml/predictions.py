@@ -91,10 +91,10 @@ def _csv(rows: Sequence[Any], labels: Sequence[str], timeline: bool, is_multi_la
     for prediction, begin_s, end_s, probability in rows:
         shown = (begin_s, end_s) if timeline else (end_s,)
         numbers = [round(float(p), 9) for p in probability]
-        chosen = [n for n, p in enumerate(probability) if p >= _EVEN]
-        predicted = ";".join(
-            labels[n] for n in (chosen if is_multi_label else [probability.argmax()])
-        )
+        predicted = labels[int(probability.argmax())]
+        if is_multi_label:
+            chosen = zip(labels, probability, strict=True)
+            predicted = ";".join(label for label, p in chosen if p >= _EVEN)
         writer.writerow(
             [str(prediction.path), *(f"{time:.3f}" for time in shown), predicted, *numbers]
         )

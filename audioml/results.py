@@ -102,11 +102,9 @@ class Results:
         if not self.is_multi_label:
             return float(self.is_right.mean())
         target, probability = self.target, self.probability
-        return float(
-            np.mean(
-                [metrics.mean_average_precision(target[n], probability[n]) for n in self._folds]
-            )
-        )
+        folds = self._folds
+        means = [metrics.mean_average_precision(target[own], probability[own]) for own in folds]
+        return float(np.mean(means))
 
     def interval(self, less: "Results | None" = None) -> tuple[float, float]:
         """Bootstrap a 95 % interval of the score over recordings.

@@ -168,7 +168,7 @@ def chart_precision(classes: pd.DataFrame) -> dict[str, Any]:
         "name": "by chance",
         "y": names,
         "x": rows["share"].tolist(),
-        "marker": {"color": _ORANGE, "symbol": "line-ns-open", "size": 14},
+        "marker": {"symbol": "line-ns", "size": 14, "line": {"color": _ORANGE, "width": 3}},
         "hovertemplate": "%{y}: %{x:.4f} by chance<extra></extra>",
     }
     return {
