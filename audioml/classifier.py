@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audioml.assembly import WithFrontend, build_frontend, choose_device
@@ -13,6 +12,7 @@ from audioml.config import ConfigError, RunConfig
 from audioml.frontend import BandLevels
 from audioml.model_files import ModelContent, ModelError, read_model
 from audioml.models import build_model
+from audioml.objective import probabilities
 from audioml.precision import autocast, is_mixed
 
 
@@ -22,6 +22,8 @@ class Classifier(nn.Module):
     Args:
         config: The settings of the run.
         labels: Names of the classes.
+        is_multi_label: Whether a sound may have several classes, or none: then each class has a
+            probability of its own, and they need not sum to 1.
         frontend: The front end, with the statistics of the training clips.
         network: From the front end's output to logits; where the front end is trained, both, from
             waveforms.
@@ -35,9 +37,11 @@ class Classifier(nn.Module):
         labels: tuple[str, ...],
         frontend: BandLevels,
         network: nn.Module,
+        is_multi_label: bool = False,
         train_sources: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
+        self.is_multi_label = is_multi_label
         self.config, self.labels, self.train_sources = config, labels, train_sources
         self.frontend, self.network = frontend, network
         self.eval().requires_grad_(False)
@@ -85,6 +89,7 @@ class Classifier(nn.Module):
         return cls(
             config=config,
             labels=content.labels,
+            is_multi_label=content.is_multi_label,
             frontend=frontend,
             network=network,
             train_sources=content.train_sources,
@@ -129,7 +134,7 @@ class Classifier(nn.Module):
         """
         with autocast(self.config.train.amp, self.device):
             logits = self.network(self.inputs(waveform))
-        return F.softmax(logits.double(), dim=1)
+        return probabilities(logits.double(), is_multi_label=self.is_multi_label)
 
 
 def _settle(config: RunConfig, device: torch.device) -> RunConfig:

@@ -5,32 +5,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from audioml import plots
+from audioml import metrics, plots
 from audioml.datasets.manifest import describe_examples
 from audioml.markdown import markdown_table
 from audioml.results import Results
 from audioml.runs import Folder, RunError
-from audioml.statistics import bootstrap_mean, holm, mcnemar
+from audioml.statistics import holm, mcnemar
 
 Interval = tuple[float, float]
-_HEADER = (
-    "run",
-    "model",
-    "accuracy",
-    "95 % interval",
-    "macro AUC",
-    "to the first",
-    "95 % interval",
-    "p",
-    "parameters",
-    "training [s]",
-    "clips/s",
-    "latency [ms]",
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,12 +24,15 @@ class Row:
     Args:
         name: Its folder's name.
         model: Its model.
-        accuracy: Share of all clips classified right.
+        figure: What they are compared by: accuracy, or mean_average_precision of multi-label data.
+        score: Share of all clips classified right, or the mean average precision; for a
+            cross-validation the latter's mean over the folds.
         interval: Bootstrap interval of that over recordings, 95 %.
         macro_auc: Of all clips; for a cross-validation the folds' mean.
-        difference: Accuracy less the first one's.
+        difference: Score less the first one's.
         difference_interval: Paired bootstrap interval of that over recordings, 95 %.
-        p_value: McNemar's exact test against the first one, adjusted after Holm.
+        p_value: McNemar's exact test against the first one, adjusted after Holm; NaN for the first
+            and for multi-label data, of which it can't be had.
         n_parameters: Parameters of the model.
         train_time_s: Training, all folds together [s].
         clips_per_s: Clips trained on a second.
@@ -54,7 +41,8 @@ class Row:
 
     name: str
     model: str
-    accuracy: float
+    figure: str
+    score: float
     interval: Interval
     macro_auc: float
     difference: float
@@ -64,6 +52,12 @@ class Row:
     train_time_s: float
     clips_per_s: float
     latency_ms: float
+
+    def content(self) -> dict[str, Any]:
+        """List its fields, the score under its figure's name."""
+        fields = asdict(self)
+        figure = fields.pop("figure")
+        return {figure if key == "score" else key: value for key, value in fields.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +83,7 @@ class Comparison:
             "data": first.summary["data"],
             "protocol": first.summary["protocol"],
             "n_clips": len(first.predictions),
-            "runs": [{"folder": str(result.path), **asdict(row)} for result, row in pairs],
+            "runs": [{"folder": str(result.path), **row.content()} for result, row in pairs],
         }
 
 
@@ -118,31 +112,33 @@ def compare(paths: Sequence[Path], out: Path | None = None) -> Comparison:
         out.mkdir(parents=True, exist_ok=True)
         folder = Folder(out)
         folder.write_text("compare.md", comparison.text())
-        folder.write_table("compare.csv", [asdict(row) for row in comparison.rows])
+        folder.write_table("compare.csv", [row.content() for row in comparison.rows])
         folder.write_figure("compare.png", plots.plot_comparison(pd.DataFrame(comparison.rows)))
     return comparison
 
 
 def make_rows(results: Sequence[Results]) -> list[Row]:
     """Work out the rows of a comparison with the first of some results of the same clips."""
-    first = results[0].is_right
-    p_values = [float("nan"), *holm([mcnemar(first, other.is_right) for other in results[1:]])]
+    first, *others = results
+    p_values = [float("nan")] * len(results)
+    if not first.is_multi_label:
+        p_values[1:] = holm([mcnemar(first.is_right, other.is_right) for other in others])
     return [
-        _make_row(result, result.is_right.astype(float) - first, p_value)
-        for result, p_value in zip(results, p_values, strict=True)
+        _make_row(result, first, p_value) for result, p_value in zip(results, p_values, strict=True)
     ]
 
 
-def _make_row(result: Results, difference: NDArray[np.float64], p_value: float) -> Row:
+def _make_row(result: Results, first: Results, p_value: float) -> Row:
     summary = result.summary
     return Row(
         name=result.path.resolve().name,
         model=summary["model"],
-        accuracy=float(result.is_right.mean()),
-        interval=bootstrap_mean(result.is_right.astype(float), result.sources),
+        figure=result.figure,
+        score=result.score,
+        interval=result.interval(),
         macro_auc=summary["macro_auc"],
-        difference=float(difference.mean()),
-        difference_interval=bootstrap_mean(difference, result.sources),
+        difference=result.score - first.score,
+        difference_interval=result.interval(less=first),
         p_value=p_value,
         n_parameters=summary["n_parameters"],
         train_time_s=summary["train_time_s"],
@@ -157,6 +153,11 @@ def _align(first: Results, other: Results) -> Results:
     Raises:
         RunError: If the two can't be compared.
     """
+    if first.is_multi_label != other.is_multi_label:
+        raise RunError(
+            f"{first.path} and {other.path} can't be compared: clips have several labels in one "
+            "and one in the other; compare runs on the same data"
+        )
     for key in ("data", "protocol"):
         if first.summary[key] != other.summary[key]:
             raise RunError(
@@ -191,29 +192,43 @@ def _number_clips(predictions: pd.DataFrame) -> pd.DataFrame:
 def _as_markdown(results: Sequence[Results], rows: Sequence[Row]) -> str:
     summary, n_clips = results[0].summary, len(results[0].predictions)
     devices = sorted({str(result.summary["device"]) for result in results})
-    table = markdown_table(_HEADER, [_as_cells(row) for row in rows], words=(0, 1, 3, 6))
+    cells = [_as_cells(row, is_first=row is rows[0]) for row in rows]
+    table = markdown_table(_header(rows[0].figure), cells, words=(0, 1, 3, 6))
+    test = " p: McNemar's exact test against the first, clip by clip, adjusted after Holm."
     notes = (
         f"{summary['data']}, {summary['protocol']}, {n_clips} clips. Intervals: bootstrap over "
-        "recordings, for differences paired. p: McNemar's exact test against the first, clip by "
-        f"clip, adjusted after Holm. Speeds on {' and '.join(devices)}"
+        f"recordings, for differences paired.{'' if results[0].is_multi_label else test} Speeds on "
+        + " and ".join(devices)
         + ("; they can't be compared.\n" if len(devices) > 1 else ".\n")
     )
     return f"{table}\n\n{notes}"
 
 
-def _as_cells(row: Row) -> list[str]:
+def _header(figure: str) -> list[str]:
+    """Name the columns of the table."""
+    test = ["p"] if figure == "accuracy" else []
+    return [
+        *("run", "model", metrics.NAMES[figure], "95 % interval", "macro AUC"),
+        *("to the first", "95 % interval", *test),
+        *("parameters", "training [s]", "clips/s", "latency [ms]"),
+    ]
+
+
+def _as_cells(row: Row, *, is_first: bool) -> list[str]:
+    is_accuracy = row.figure == "accuracy"
+    form = ".1%" if is_accuracy else ".4f"
     low, high = row.interval
-    paired = ["", "", ""]
-    if not np.isnan(row.p_value):
-        least, most = row.difference_interval
-        paired = [f"{row.difference:+.1%}", f"{least:+.1%} to {most:+.1%}", f"{row.p_value:.2g}"]
+    least, most = row.difference_interval
+    paired = [f"{row.difference:+{form}}", f"{least:+{form}} to {most:+{form}}"]
+    if is_accuracy:
+        paired.append(f"{row.p_value:.2g}")
     return [
         row.name,
         row.model,
-        f"{row.accuracy:.1%}",
-        f"{low:.1%} to {high:.1%}",
+        f"{row.score:{form}}",
+        f"{low:{form}} to {high:{form}}",
         f"{row.macro_auc:.4f}",
-        *paired,
+        *([""] * len(paired) if is_first else paired),
         f"{row.n_parameters:,}",
         f"{row.train_time_s:.0f}",
         f"{row.clips_per_s:.0f}",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from audioml import challenges, plots
+from audioml import challenges, metrics, plots
 from audioml.config import RunConfig, load_config, to_yaml
 from audioml.datasets import load_configured
 from audioml.errors import Interrupted
@@ -20,11 +20,9 @@ from audioml.progress import track
 from audioml.results import Results
 from audioml.runs import Folder, RunError, RunFolder, describe_environment
 from audioml.splits import official_folds
-from audioml.statistics import bootstrap_mean
 
 log = logging.getLogger("audioml")
 
-_SPREAD = ("accuracy", "macro_auc", "macro_f1", "loss")  # mean and deviation over the folds
 _SAME = ("data", "is_synthetic", "model", "n_parameters", "protocol", "epochs", "seed", "device")
 
 
@@ -73,11 +71,15 @@ def run_crossval(config: RunConfig) -> dict[str, Any] | None:
 
 def describe_crossval(summary: dict[str, Any]) -> str:
     """Write a cross-validation's figures in a line for people."""
-    low, high = summary["accuracy_interval"]
+    figure = metrics.main_figure(is_multi_label="mean_average_precision" in summary)
+    mean, deviation, low, high = (
+        metrics.write_figure(figure, value)
+        for value in (summary[figure], summary[f"{figure}_sd"], *summary[f"{figure}_interval"])
+    )
     return (
-        f"{summary['protocol']}, {len(summary['folds'])} folds: accuracy "
-        f"{summary['accuracy']:.1%} ± {summary['accuracy_sd']:.1%} over the folds, 95 % interval "
-        f"over {summary['n_test']} clips {low:.1%} to {high:.1%}; macro AUC "
+        f"{summary['protocol']}, {len(summary['folds'])} folds: {metrics.NAMES[figure]} "
+        f"{mean} ± {deviation} over the folds, 95 % interval over {summary['n_test']} clips "
+        f"{low} to {high}; macro AUC "
         f"{summary['macro_auc']:.4f} ± {summary['macro_auc_sd']:.4f}"
     )
 
@@ -123,11 +125,13 @@ def _write_results(folder: Folder, folds: Sequence[int]) -> dict[str, Any]:
     pooled = Results(path=folder.path, summary={}, predictions=pd.concat(tables))
     summary = _summarise(parts, pooled, folds)
     folder.write_table("predictions.csv", pooled.predictions)
-    folder.write_table("per_class.csv", _per_class(parts, pooled, folds).round(4))
-    folder.write_figure(
-        "confusion_matrix.png",
-        plots.plot_confusion_matrix(pooled.confusion_matrix(), pooled.labels),
-    )
+    classes = _per_class(parts, pooled, folds)
+    folder.write_table("per_class.csv", classes.round(4))
+    if pooled.is_multi_label:
+        folder.write_figure("average_precision.png", plots.plot_average_precision(classes))
+    else:
+        confusion = plots.plot_confusion_matrix(pooled.confusion_matrix(), pooled.labels)
+        folder.write_figure("confusion_matrix.png", confusion)
     folder.write_json("summary.json", summary)
     log.info("crossval  %s", describe_crossval(summary))
     log.info("finished  %s", folder.path)
@@ -137,13 +141,14 @@ def _write_results(folder: Folder, folds: Sequence[int]) -> dict[str, Any]:
 def _summarise(parts: list[Results], pooled: Results, folds: Sequence[int]) -> dict[str, Any]:
     rows = [part.summary for part in parts]
     spread: dict[str, Any] = {}
-    for name in (*_SPREAD, *(name for name in challenges.NAMES if name in rows[0])):
+    for name in filter(rows[0].__contains__, (*metrics.NAMES, *challenges.NAMES)):
         values = [row[name] for row in rows]
         spread |= {name: float(np.mean(values)), f"{name}_sd": float(np.std(values, ddof=1))}
+    pooled_score = {} if pooled.is_multi_label else {"pooled_accuracy": pooled.score}
     return {
         **spread,
-        "accuracy_interval": bootstrap_mean(pooled.is_right.astype(np.float64), pooled.sources),
-        "pooled_accuracy": float(pooled.is_right.mean()),
+        f"{pooled.figure}_interval": pooled.interval(),
+        **pooled_score,
         "n_test": len(pooled.predictions),
         **{name: rows[0][name] for name in _SAME},
         "train_time_s": sum(row["train_time_s"] for row in rows),
@@ -155,12 +160,19 @@ def _summarise(parts: list[Results], pooled: Results, folds: Sequence[int]) -> d
 
 
 def _per_class(parts: list[Results], pooled: Results, folds: Sequence[int]) -> pd.DataFrame:
-    """Tabulate each class over all clips, with its recall's spread over the folds."""
-    recall = pd.DataFrame(
-        {
-            f"recall_fold_{fold}": part.per_class()["recall"]
-            for fold, part in zip(folds, parts, strict=True)
-        }
+    """Tabulate each class over all clips, with its recall's spread over the folds.
+
+    Of multi-label data average precision in place of recall, and its mean over the folds: the
+    probabilities of several models are not to be ranked together.
+    """
+    name = "average_precision" if pooled.is_multi_label else "recall"
+    tables = [part.per_class() for part in parts]
+    values = pd.DataFrame(
+        {f"{name}_fold_{fold}": table[name] for fold, table in zip(folds, tables, strict=True)}
     )
-    spread = pd.DataFrame({"recall_sd": recall.std(axis=1), "recall_min": recall.min(axis=1)})
-    return pd.concat([pooled.per_class(), spread, recall], axis=1)
+    spread = pd.DataFrame({f"{name}_sd": values.std(axis=1), f"{name}_min": values.min(axis=1)})
+    whole = pooled.per_class()
+    if pooled.is_multi_label:
+        whole[name] = values.mean(axis=1)
+        whole["auc"] = pd.concat([table["auc"] for table in tables], axis=1).mean(axis=1)
+    return pd.concat([whole, spread, values], axis=1)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from audioml import metrics
 from audioml.classifier import Classifier
 from audioml.datasets import locate
 from audioml.errors import UserError
@@ -117,9 +118,10 @@ def describe_model(classifier: Classifier, run: Path) -> str:
     ]
     if (run / "predictions.csv").is_file():
         summary = Results.read(run).summary
+        figure = metrics.main_figure(is_multi_label=classifier.is_multi_label)
         words.append(
-            f"accuracy {summary['accuracy']:.1%} on {summary['n_test']} test clips "
-            f"({summary['protocol']} protocol)"
+            f"{metrics.NAMES[figure]} {metrics.write_figure(figure, summary[figure])} on "
+            f"{summary['n_test']} test clips ({summary['protocol']} protocol)"
         )
     return ", ".join(words) + "."
 

@@ -8,7 +8,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from audioml.datasets.manifest import Manifest, describe_examples
 from audioml.distributed import gather
 from audioml.frontend import BandLevels
 from audioml.loader import Loader
+from audioml.objective import probabilities
 from audioml.progress import track
 from audioml.ranks import ALONE, Ranks
 from audioml.runs import RunFolder
@@ -32,37 +32,32 @@ class Evaluation:
 
     Args:
         clip_index: Clips [n].
-        target: Their classes [n].
+        target: Their classes [n]; of multi-label data whether each has each class [n, class].
         probability: What the model gives each class [n, class], float64.
     """
 
     clip_index: NDArray[np.int64]
-    target: NDArray[np.int64]
+    target: NDArray[Any]
     probability: NDArray[np.float64]
 
     @property
+    def is_multi_label(self) -> bool:
+        """Whether a clip may have several classes, or none."""
+        return self.target.ndim == 2
+
+    @property
     def loss(self) -> float:
-        """Mean cross-entropy [nat]."""
-        own = self.probability[np.arange(len(self.target)), self.target]
-        return float(-np.log(np.maximum(own, np.finfo(np.float64).tiny)).mean())
+        """Mean cross-entropy [nat]; see ``metrics.loss``."""
+        return metrics.loss(self.target, self.probability)
 
     @property
     def accuracy(self) -> float:
-        """Share of clips classified right."""
+        """Share of clips classified right; not for multi-label data."""
         return metrics.accuracy(self.target, self.probability)
 
     def figures(self) -> dict[str, float]:
-        """Summarise: accuracy, macro_auc, macro_f1, loss."""
-        return {
-            "accuracy": self.accuracy,
-            "macro_auc": metrics.macro_auc(self.target, self.probability),
-            "macro_f1": metrics.macro_f1(self.target, self.probability),
-            "loss": self.loss,
-        }
-
-    def confusion_matrix(self) -> NDArray[np.int64]:
-        """Count clips by class and prediction [class, class]."""
-        return metrics.confusion_matrix(self.target, self.probability)
+        """Summarise; see ``metrics.figures``."""
+        return metrics.figures(self.target, self.probability)
 
 
 @torch.inference_mode()
@@ -70,6 +65,7 @@ def evaluate(
     model: nn.Module,
     loader: Loader,
     *,
+    is_multi_label: bool = False,
     autocast: torch.autocast | None = None,
     ranks: Ranks = ALONE,
 ) -> Evaluation:
@@ -78,6 +74,7 @@ def evaluate(
     Args:
         model: From the loader's inputs to logits [batch, class].
         loader: The clips; made without ``augment``.
+        is_multi_label: Whether a clip may have several classes, or none.
         autocast: The precision the model runs in; None for float32.
         ranks: Which of the processes this is that share the loader's batches; each gets what all
             of them found.
@@ -88,31 +85,37 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    crops = [_run_epoch(model, loader, crop, autocast) for crop in range(loader.n_crops)]
+    crops = [
+        _run_epoch(model, loader, crop, is_multi_label, autocast) for crop in range(loader.n_crops)
+    ]
     model.train(was_training)
-    clip_index, target, _ = crops[0]
+    clip_index, has_class, _ = crops[0]
     probability = torch.stack([part[2] for part in crops]).mean(dim=0)
-    own = [part.cpu() for part in (clip_index, target, probability)]
-    clip_index, target, probability = map(torch.cat, zip(*gather(ranks, own), strict=True))
+    own = [part.cpu() for part in (clip_index, has_class, probability)]
+    clip_index, has_class, probability = map(torch.cat, zip(*gather(ranks, own), strict=True))
+    target = has_class.bool() if is_multi_label else has_class.argmax(dim=1)
     return Evaluation(
         clip_index=clip_index.numpy(), target=target.numpy(), probability=probability.numpy()
     )
 
 
 def _run_epoch(
-    model: nn.Module, loader: Loader, epoch: int, autocast: torch.autocast | None
+    model: nn.Module,
+    loader: Loader,
+    epoch: int,
+    is_multi_label: bool,
+    autocast: torch.autocast | None,
 ) -> tuple[Tensor, ...]:
-    """Run a model over an epoch: clips [n], classes [n] and probabilities [n, class], float64."""
+    """Run a model over an epoch: clips [n], their classes and probabilities [n, class], float64."""
     outputs = []
     for batch in track(loader.epoch(epoch), task="evaluate", total=len(loader), unit="batch"):
         with autocast or torch.autocast(batch.input.device.type, enabled=False):
             logits = model(batch.input)
-        outputs.append(
-            (batch.clip_index, batch.target.argmax(dim=1), F.softmax(logits.double(), 1))
-        )
+        probability = probabilities(logits.double(), is_multi_label=is_multi_label)
+        outputs.append((batch.clip_index, batch.target, probability))
     if not outputs:  # as many ranks as batches, or more
         nothing = torch.empty(0, dtype=torch.int64)
-        return nothing, nothing, nothing.double()
+        return nothing, nothing.float(), nothing.double()
     return tuple(torch.cat(part) for part in zip(*outputs, strict=True))
 
 
@@ -173,17 +176,22 @@ def refuse_seen(
 
 
 def predictions_table(evaluation: Evaluation, manifest: Manifest) -> pd.DataFrame:
-    """Tabulate each clip: file, label, prediction and the probability of every class."""
-    predicted = evaluation.probability.argmax(axis=1)
+    """Tabulate each clip: file, label, prediction and the probability of every class.
+
+    Of multi-label data there is no prediction: the probabilities are to be judged one by one.
+    """
+    clips = [manifest.clips[index] for index in evaluation.clip_index]
     table = pd.DataFrame(
         {
             "path": [manifest.relative_path(i) for i in evaluation.clip_index],
-            "source": [manifest.clips[i].source for i in evaluation.clip_index],
-            "label": [manifest.labels[t] for t in evaluation.target],
-            "predicted": [manifest.labels[p] for p in predicted],
-            "is_right": predicted == evaluation.target,
+            "source": [clip.source for clip in clips],
+            "label": [clip.label for clip in clips],
         }
     )
+    if not evaluation.is_multi_label:
+        predicted = evaluation.probability.argmax(axis=1)
+        table["predicted"] = [manifest.labels[p] for p in predicted]
+        table["is_right"] = predicted == evaluation.target
     probabilities = {
         f"p_{label}": evaluation.probability[:, n] for n, label in enumerate(manifest.labels)
     }
@@ -191,19 +199,26 @@ def predictions_table(evaluation: Evaluation, manifest: Manifest) -> pd.DataFram
 
 
 def write_evaluation(folder: RunFolder, evaluation: Evaluation, manifest: Manifest) -> Path:
-    """Write predictions.csv, per_class.csv and plots/confusion_matrix.png; returns the last."""
+    """Write predictions.csv, per_class.csv and a picture of the classes in plots/.
+
+    Returns:
+        The picture: confusion_matrix.png, or average_precision.png for multi-label data.
+    """
+    target, probability, labels = evaluation.target, evaluation.probability, manifest.labels
+    classes = metrics.per_class(target, probability, labels)
     folder.write_table("predictions.csv", predictions_table(evaluation, manifest))
-    folder.write_table(
-        "per_class.csv",
-        metrics.per_class(evaluation.target, evaluation.probability, manifest.labels).round(4),
-    )
-    figure = plots.plot_confusion_matrix(evaluation.confusion_matrix(), manifest.labels)
-    return folder.write_figure("confusion_matrix.png", figure)
+    folder.write_table("per_class.csv", classes.round(4))
+    if evaluation.is_multi_label:
+        name, figure = "average_precision", plots.plot_average_precision(classes)
+    else:
+        counts = metrics.confusion_matrix(target, probability)
+        name, figure = "confusion_matrix", plots.plot_confusion_matrix(counts, labels)
+    return folder.write_figure(f"{name}.png", figure)
 
 
 def describe_figures(figures: dict[str, Any]) -> str:
     """Write figures in a line for people."""
-    return (
-        f"accuracy {figures['accuracy']:.1%}, macro AUC {figures['macro_auc']:.4f}, "
-        f"macro F1 {figures['macro_f1']:.4f}"
+    shown = [name for name in metrics.NAMES if name in figures and name != "loss"]
+    return ", ".join(
+        f"{metrics.NAMES[name]} {metrics.write_figure(name, figures[name])}" for name in shown
     )

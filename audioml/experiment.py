@@ -128,6 +128,7 @@ class _Run:
             optim=experiment.config.optim,
             train=experiment.config.train,
             finetune=experiment.config.finetune,
+            is_multi_label=experiment.manifest.is_multi_label,
             output=experiment.config.run,
             clip_names=lambda index: experiment.manifest.clips[index].path.name,
             on_epoch=self._on_epoch,
@@ -229,6 +230,7 @@ class _Run:
         return {
             "config": to_yaml(x.config),
             "labels": list(x.manifest.labels),
+            "is_multi_label": x.manifest.is_multi_label,
             "frontend": x.frontend.state_dict(),
             "batch_size": self.trainer.loader.batch_size,
             **self._split_facts,
@@ -247,7 +249,10 @@ class _Run:
         """Continue from a checkpoint, if classes and split are still the same."""
         digests = self._split_facts["split_digests"]
         changed = [part for part in digests if digests[part] != checkpoint["split_digests"][part]]
-        if list(self.x.manifest.labels) != checkpoint["labels"]:
+        if (list(self.x.manifest.labels), self.x.manifest.is_multi_label) != (
+            checkpoint["labels"],
+            checkpoint.get("is_multi_label", False),
+        ):
             changed.append("labels")
         if changed:
             raise RunError(
@@ -304,6 +309,7 @@ class _Run:
             self.folder.path / FILE_NAME,
             config=x.config,
             labels=x.manifest.labels,
+            is_multi_label=x.manifest.is_multi_label,
             weights=self.trainer.averaged_model.state_dict(),
             statistics=x.frontend.state_dict(),
             train_sources=self._split_facts["train_sources"],
@@ -362,8 +368,8 @@ class _Run:
             "curves.png", plots.plot_curves(history, self.trainer.progress.best_epoch or None)
         )
         if self.part == "test":
-            confusion = write_evaluation(self.folder, evaluation, self.x.manifest)
-            self.tracker.log_picture("confusion_matrix/test", confusion, len(history))
+            picture = write_evaluation(self.folder, evaluation, self.x.manifest)
+            self.tracker.log_picture(f"{picture.stem}/test", picture, len(history))
         self.tracker.log_hparams(flatten(self.x.config), evaluation.figures(), self.part)
         self.folder.write_json("summary.json", summary)
 

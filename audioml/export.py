@@ -217,6 +217,7 @@ def _copy(content: ModelContent, path: Path) -> Exported:
             path,
             config=content.config,
             labels=content.labels,
+            is_multi_label=content.is_multi_label,
             weights=content.weights,
             statistics=content.statistics,
             train_sources=sorted(content.train_sources),
@@ -252,6 +253,7 @@ def _describe(content: ModelContent) -> dict[str, Any]:
     return {
         "version": audioml.__version__,
         "labels": list(content.labels),
+        "is_multi_label": content.is_multi_label,
         "sample_rate": audio.sample_rate,
         "n_time": audio.n_time,
         "config": to_yaml(content.config),

@@ -160,7 +160,13 @@ def _choose_split(manifest: Manifest) -> dict[str, Any]:
 
 def _count_sources(manifest: Manifest) -> Counter[str]:
     """Count the recordings of each class."""
-    return Counter(label for label, _ in {(clip.label, clip.source) for clip in manifest.clips})
+    pairs = {(name, c.source) for c in manifest.clips for name in manifest.class_names(c)}
+    return Counter(label for label, _ in pairs)
+
+
+def _count_clips(manifest: Manifest) -> Counter[str]:
+    """Count the clips of each class."""
+    return Counter(name for clip in manifest.clips for name in manifest.class_names(clip))
 
 
 def _choose_sound(rates: Sequence[int], lengths_s: Sequence[float]) -> dict[str, dict[str, Any]]:
@@ -199,9 +205,15 @@ def _describe(
     manifest: Manifest, rates: Sequence[int], lengths_s: Sequence[float]
 ) -> Iterator[str]:
     """Say what was found."""
-    clips = Counter(clip.label for clip in manifest.clips)
+    clips = _count_clips(manifest)
     classes = [f"{label} {n}" for label, n in clips.most_common()]
     yield f"{len(manifest)} clips of {manifest.n_classes} classes: {describe_examples(classes, 10)}"
+    if manifest.is_multi_label:
+        n_labels = [len(clip.classes) for clip in manifest.clips]
+        yield (
+            f"multi-label: {sum(n > 1 for n in n_labels)} clips have several classes, "
+            f"{n_labels.count(0)} none"
+        )
     if manifest.has_sources:
         yield (
             f"{len(set(manifest.sources))} recordings, at least "
@@ -229,9 +241,13 @@ def _warn(manifest: Manifest, data: DataConfig) -> Iterator[str]:
         groups = Counter(manifest.sources.tolist()).most_common(3)
         examples = ", ".join(f"{source!r} ({n} files)" for source, n in groups)
         yield f"recordings were guessed from the names, such as {examples}; look whether that is so"
-    clips = Counter(clip.label for clip in manifest.clips)
+    clips = _count_clips(manifest)
     if max(clips.values()) > _MOST_IMBALANCE * min(clips.values()):
         yield (
             f"classes are uneven ({max(clips.values())} to {min(clips.values())} clips); look at "
-            "macro F1 and recall, not at accuracy"
+            + (
+                "each class's average precision beside its share of the clips"
+                if manifest.is_multi_label
+                else "macro F1 and recall, not at accuracy"
+            )
         )

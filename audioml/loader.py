@@ -19,11 +19,13 @@ from audioml.frontend import BandLevels
 from audioml.frontend.recipe import Reading, Recipe
 from audioml.progress import track
 from audioml.ranks import ALONE, Ranks
-from audioml.rng import Stream, permutation, uniform
+from audioml.rng import Stream, clips_of, permutation, uniform
+from audioml.sampling import draw_balanced
 from audioml.store import ClipStore, Request
 from audioml.threads import one_thread_an_operation
 
 Crop = Literal["random", "center", "start"]
+Sampling = Literal["shuffled", "balanced"]
 _N_PLANNED = 2048  # clips decided at a time: some milliseconds beside a step, in any data set
 
 
@@ -102,7 +104,8 @@ class Loader:
 
     With augmentation the clips are shuffled, moved, mixed, changed and masked, each as a function
     of (seed, epoch, clip) alone: neither batch size nor device, nor what ran before, matters.
-    Without, they come in order, each as it is.
+    Balanced, a clip may come several times in an epoch, each time changed in another way. Without
+    augmentation clips come in order, each as it is.
 
     Of several ranks each gets, with augmentation, a share of every batch, and a clip that counts
     for nothing where there are fewer clips than ranks; without augmentation, whole batches in a
@@ -116,8 +119,7 @@ class Loader:
         store: The clips.
         frontend: The front end, on the store's device.
         clip_index: The clips to use [n], int64.
-        targets: Class of every clip of the manifest [clip], int64.
-        n_classes: Number of classes.
+        targets: Whether every clip of the manifest has each class [clip, class], bool.
         batch_size: Clips a batch; the last one may be smaller.
         crop: Where clips longer than the waveform are cut; "random" cuts the centre where nothing
             is augmented.
@@ -125,6 +127,8 @@ class Loader:
             one an epoch in turn, instead of the centre alone.
         seed: The run's seed.
         augment: Augmentation, for training; None for evaluation.
+        sampling: With augmentation: "shuffled", every clip once an epoch, or "balanced", as many
+            clips, drawn so that classes come equally often.
         render: What makes a batch's input; None for the front end.
         ranks: Which of the processes is served that share the batches.
     """
@@ -136,12 +140,12 @@ class Loader:
         frontend: BandLevels,
         clip_index: Tensor,
         targets: Tensor,
-        n_classes: int,
         batch_size: int,
         crop: Crop = "random",
         n_crops: int = 1,
         seed: int = 0,
         augment: Augment | None = None,
+        sampling: Sampling = "shuffled",
         render: Render | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
@@ -149,11 +153,11 @@ class Loader:
         self.store, self.frontend, self.augment = store, frontend, augment
         self.clip_index = clip_index.sort().values
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
+        self.sampling, self._has_class = sampling, targets[self.clip_index]
         is_cut = bool((store.length[self.clip_index] > store.n_time).any())
         self.n_crops = n_crops if is_cut else 1  # else all were the same
         self.device = store.device
         self._targets = targets.to(self.device)
-        self._one_hot = torch.eye(n_classes, device=self.device)
         self._stream = _side_stream(self.device) if self.device.type == "cuda" else None
         self._waits: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
         self._idle: torch.cuda.Event | None = None
@@ -166,8 +170,17 @@ class Loader:
 
     def class_weights(self) -> Tensor:
         """Weigh a class the less, the more of the clips it has: [class], mean 1 over the clips."""
-        n_clips = self._one_hot[self._targets[self.clip_index.to(self.device)]].sum(dim=0)
+        n_clips = self._has_class.sum(dim=0).float().to(self.device)
         return len(self.clip_index) / (len(n_clips) * n_clips)
+
+    def positive_weights(self) -> Tensor:
+        """Weigh a class's positives so that they count as much as its negatives: [class].
+
+        Those of a class that all clips have keep their weight.
+        """
+        n_positive = self._has_class.sum(dim=0).float().to(self.device)
+        n_negative = len(self.clip_index) - n_positive
+        return torch.where(n_negative > 0, n_negative / n_positive, 1.0)
 
     def __len__(self) -> int:
         """Batches an epoch; a single clip left over joins the last one, for batch norm's sake."""
@@ -283,10 +296,15 @@ class Loader:
         return nullcontext() if self._stream else one_thread_an_operation()
 
     def _order_voices(self, epoch: int) -> Tensor:
-        """Put an epoch's clips in order and, where they are mixed, their partners [voice, n]."""
+        """Put an epoch's clips in order and, where they are mixed, their partners [voice, n].
+
+        Of clips that come several times, occurrences.
+        """
         clips = self.clip_index
         if self.augment is None:
             return clips[None]
+        if self.sampling == "balanced":
+            clips = draw_balanced(self.seed, epoch, clips, self._has_class)
         voices = [clips]
         if self.augment.mixes:
             # Partners are a second shuffle of the same clips: each clip is partner once an epoch.
@@ -303,31 +321,32 @@ class Loader:
         if self.augment is not None:
             draws = self.augment.draw(epoch, voices[0])
             if len(voices) == 2:
-                clips, partner = voices
-                ratio = audible_ratio(draws.mix_ratio, rms[clips], rms[partner])
+                first, partner = voices
+                ratio = audible_ratio(draws.mix_ratio, *rms[clips_of(voices)])
                 draws = replace(draws, mix_ratio=ratio)
-                voices = torch.stack((clips, torch.where(ratio < 1, partner, clips)))
+                voices = torch.stack((first, torch.where(ratio < 1, partner, first)))
             n_frames = self.frontend.n_frames(self.store.n_time)
             recipe = self.augment.recipe(
-                draws, rms[voices], n_mels=self.frontend.n_mels, n_frames=n_frames
+                draws, rms[clips_of(voices)], n_mels=self.frontend.n_mels, n_frames=n_frames
             )
+        clips = clips_of(voices)
         return _Plan(
             shares=shares,
-            request=Request(voices, self._start(epoch, voices), [slice(*b) for b in bounds]),
-            index=voices.to(self.device),
+            request=Request(clips, self._start(epoch, voices), [slice(*b) for b in bounds]),
+            index=clips.to(self.device),
             recipe=recipe.to(self.device),
             ratio=None if ratio is None else ratio[:, None].to(self.device),
         )
 
-    def _start(self, epoch: int, clip_index: Tensor) -> Tensor:
+    def _start(self, epoch: int, voices: Tensor) -> Tensor:
         """Say where reading starts: where clips are cut, and how far they are moved."""
         if self.augment is None:
-            return self.store.crop_start(clip_index, self._crop_place(epoch))
+            return self.store.crop_start(voices, self._crop_place(epoch))
         place: Tensor | float = self._crop_place(0)
         if self.crop == "random":
-            place = uniform(self.seed, epoch, clip_index, Stream.CROP)[..., 0]
-        shift = self.augment.draw_shift(epoch, clip_index)
-        return self.store.crop_start(clip_index, place) + shift
+            place = uniform(self.seed, epoch, voices, Stream.CROP)[..., 0]
+        shift = self.augment.draw_shift(epoch, voices)
+        return self.store.crop_start(clips_of(voices), place) + shift
 
     def _crop_place(self, epoch: int) -> float:
         """Say where in the room there is clips are cut where no random number decides."""
@@ -364,9 +383,9 @@ class Loader:
     def _make_batch(self, plan: _Plan, part: slice, reading: Reading) -> Batch:
         rendered = self.render(reading, plan.recipe.part(part), self.store.n_time)
         clip_index, *partner = plan.index[:, part]
-        target = self._one_hot[self._targets[clip_index]]
+        target = self._targets[clip_index].float()
         if plan.ratio is not None:
-            other = self._one_hot[self._targets[partner[0]]]
+            other = self._targets[partner[0]].float()
             target = torch.lerp(other, target, plan.ratio[part])
         return Batch(rendered[:, None], target, clip_index)
 

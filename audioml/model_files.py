@@ -16,7 +16,8 @@ from audioml.errors import UserError
 from audioml.tensor_files import TensorFileError, read_tensor_file
 
 FILE_NAME: Final = "model.safetensors"  # in a run folder
-FORMAT: Final = 1
+FORMAT: Final = 2
+_SINGLE_LABEL: Final = 1  # the format of models whose probabilities sum to 1
 _FRONTEND: Final = "frontend."  # begins the names of the front end's statistics
 _AVERAGED: Final = "module."  # begins the names of averaged weights
 _STATISTICS: Final = ("mean_db", "std_db")
@@ -34,6 +35,7 @@ class ModelContent:
         path: The file it was read from.
         config: The settings of its run.
         labels: Names of the classes, in the order of its outputs.
+        is_multi_label: Whether a clip may have several classes, or none.
         weights: The network's tensors by name, those of a front end trained with it included.
         statistics: ``mean_db`` and ``std_db`` of the front end.
         train_sources: The recordings it was trained on.
@@ -42,6 +44,7 @@ class ModelContent:
     path: Path
     config: RunConfig
     labels: tuple[str, ...]
+    is_multi_label: bool
     weights: dict[str, Tensor]
     statistics: dict[str, Tensor]
     train_sources: frozenset[str]
@@ -52,6 +55,7 @@ def write_model(
     *,
     config: RunConfig,
     labels: tuple[str, ...],
+    is_multi_label: bool,
     weights: Mapping[str, Tensor],
     statistics: Mapping[str, Tensor],
     train_sources: list[str],
@@ -65,6 +69,7 @@ def write_model(
         path: The file.
         config: The settings of its run.
         labels: Names of the classes.
+        is_multi_label: Whether a clip may have several classes, or none.
         weights: The network's tensors.
         statistics: State of the front end, of which the statistics are kept.
         train_sources: The recordings it was trained on, sorted.
@@ -73,13 +78,15 @@ def write_model(
     # Cloned, because a front end that is trained has them among the weights as well.
     kept = {f"{_FRONTEND}{name}": statistics[name].clone() for name in _STATISTICS}
     facts = {
-        "format": FORMAT,
+        "format": FORMAT if is_multi_label else _SINGLE_LABEL,
         "version": audioml.__version__,
         "labels": list(labels),
         "config": to_yaml(config),
         "weights": chosen,
         "train_sources": train_sources,
     }
+    if is_multi_label:  # which older versions would take for single-label
+        facts["is_multi_label"] = True
     save_weights(path, {**weights, **kept}, facts)
 
 
@@ -133,6 +140,7 @@ def _read_checkpoint(path: Path) -> ModelContent:
             }
         statistics = {name: state["frontend"][name] for name in _STATISTICS}
         facts["train_sources"] = state["train_sources"]
+        facts["is_multi_label"] = state.get("is_multi_label", False)
     except (AttributeError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: not a checkpoint of a run ({error!r})") from error
     return _check(path, facts, weights, statistics)
@@ -173,8 +181,10 @@ def _check(
 ) -> ModelContent:
     """Refuse facts and tensors of other kinds than they should be."""
     labels, sources = facts.get("labels"), facts.get("train_sources")
+    is_multi_label = facts.get("is_multi_label", False)
     is_whole = (
         _are_names(labels)
+        and isinstance(is_multi_label, bool)
         and _are_names(sources)
         and isinstance(facts.get("config"), str)
         and isinstance(weights, dict)
@@ -190,6 +200,7 @@ def _check(
         path=path,
         config=config,
         labels=tuple(labels or ()),
+        is_multi_label=is_multi_label,
         weights=weights,
         statistics=statistics,
         train_sources=frozenset(sources or ()),

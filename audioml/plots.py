@@ -18,17 +18,21 @@ Floats = NDArray[np.float32]
 
 
 def plot_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None = None) -> Figure:
-    """Draw loss, accuracy and learning rate over the epochs.
+    """Draw loss, accuracy or mean average precision, and learning rate over the epochs.
 
     Args:
-        history: A row an epoch with ``epoch``, ``train_loss``, ``train_accuracy``, ``lr`` and,
-            where there is a validation split, ``val_loss`` and ``val_accuracy``.
+        history: A row an epoch with ``epoch``, ``train_loss``, ``lr`` and, as far as they are
+            there, ``val_loss``, ``train_accuracy`` and ``val_accuracy``, or
+            ``val_mean_average_precision``.
         best_epoch: The epoch that validation chose, if it did.
     """
     figure = Figure(figsize=(12, 3.6), layout="constrained")
-    loss, accuracy, rate = figure.subplots(1, 3)
+    main, words = "accuracy", "Accuracy"
+    if "train_accuracy" not in history[0]:
+        main, words = "mean_average_precision", "Mean average precision"
+    loss, score, rate = figure.subplots(1, 3)
     epochs = [row["epoch"] for row in history]
-    for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
+    for axes, name in ((loss, "loss"), (score, main)):
         for part, colour, label in (
             ("train", _BLUE, "training (augmented)"),
             ("val", _ORANGE, "validation"),
@@ -37,8 +41,8 @@ def plot_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None =
                 values = [row[f"{part}_{name}"] for row in history]
                 axes.plot(epochs, values, color=colour, label=label)
     rate.plot(epochs, [row["lr"] for row in history], color=_GREY)
-    accuracy.set_ylim(0, 1)
-    for axes, title in ((loss, "Loss"), (accuracy, "Accuracy"), (rate, "Learning rate")):
+    score.set_ylim(0, 1)
+    for axes, title in ((loss, "Loss"), (score, words), (rate, "Learning rate")):
         if best_epoch:
             axes.axvline(best_epoch, color=_GREY, linewidth=1, linestyle=":", label="best epoch")
         axes.set(title=title, xlabel="Epoch")
@@ -75,6 +79,28 @@ def plot_confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> F
     correct = np.trace(counts)
     axes.set_title(f"{correct} of {counts.sum()} right ({correct / max(counts.sum(), 1):.1%})")
     figure.colorbar(image, ax=axes, shrink=0.8, label="Share of the class")
+    return figure
+
+
+def plot_average_precision(classes: pd.DataFrame) -> Figure:
+    """Draw the average precision of each class, and what chance would give it.
+
+    Args:
+        classes: A row a class: ``label``, ``average_precision`` (NaN where there is none) and
+            ``share``, of the clips that have the class.
+    """
+    rows = classes.sort_values("average_precision", na_position="first")
+    figure = Figure(figsize=(7, 1.2 + 0.26 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(rows))
+    axes.barh(places, rows["average_precision"].fillna(0.0), color=_BLUE, height=0.6)
+    (chance,) = axes.plot(rows["share"], places, "|", color=_ORANGE, label="by chance")
+    chance.set(markersize=11, markeredgewidth=3)
+    axes.set_yticks(places, rows["label"].tolist())
+    axes.set(xlabel="Average precision", xlim=(0, 1))
+    axes.set_title(f"Mean {rows['average_precision'].mean():.4f}")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, loc="outside right upper")
     return figure
 
 
@@ -120,15 +146,16 @@ def plot_log_mels(
 
 
 def plot_comparison(rows: pd.DataFrame) -> Figure:
-    """Draw accuracies, and their differences to the first, with their intervals.
+    """Draw scores, and their differences to the first, with their intervals.
 
     Args:
-        rows: Columns name, accuracy, interval, difference, difference_interval; shares, 0 to 1.
+        rows: Columns name, figure ("accuracy" or "mean_average_precision"), score, interval,
+            difference, difference_interval; shares, 0 to 1.
     """
     figure = Figure(figsize=(11, 1.4 + 0.45 * len(rows)), layout="constrained")
-    accuracy, difference = figure.subplots(1, 2, sharey=True)
+    score, difference = figure.subplots(1, 2, sharey=True)
     for axes, name, interval in (
-        (accuracy, "accuracy", "interval"),
+        (score, "score", "interval"),
         (difference, "difference", "difference_interval"),
     ):
         for place, row in enumerate(rows.to_dict("records")):
@@ -140,10 +167,14 @@ def plot_comparison(rows: pd.DataFrame) -> Figure:
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
     difference.axvline(0, color=_GREY, linewidth=1, linestyle=":")
-    accuracy.set(title="Accuracy", xlabel="% of clips, 95 % interval")
+    is_accuracy = rows["figure"].iloc[0] == "accuracy"
+    score.set(
+        title="Accuracy" if is_accuracy else "Mean average precision",
+        xlabel=f"%{' of clips' if is_accuracy else ''}, 95 % interval",
+    )
     difference.set(title=f"Difference to {rows['name'][0]}", xlabel="Points, 95 % paired interval")
-    accuracy.set_yticks(range(len(rows)), list(rows["name"]))
-    accuracy.set_ylim(len(rows) - 0.5, -0.5)
+    score.set_yticks(range(len(rows)), list(rows["name"]))
+    score.set_ylim(len(rows) - 0.5, -0.5)
     return figure
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from audioml.assembly import WithFrontend
 from audioml.classifier import Classifier
 from audioml.frontend import BandLevels, LogCqt, LogMel, MultiWindowLogMel, TrainableLogMel
+from audioml.objective import probabilities
 
 # Frames with which no size inside a network becomes 1, which exporters take for a constant. A
 # transformer is not among them: it has positions for one length.
@@ -94,6 +95,7 @@ class PortableClassifier(nn.Module):
         network = classifier.network
         network = network[3] if isinstance(network, WithFrontend) else network
         self.network = copy.deepcopy(network)
+        self.is_multi_label = classifier.is_multi_label
         pool = getattr(self.network, "avgpool", None)
         if isinstance(pool, nn.AdaptiveAvgPool2d):
             self.network.avgpool = AdaptiveAverage(cast(tuple[int, int], pool.output_size))
@@ -115,7 +117,7 @@ class PortableClassifier(nn.Module):
         power = torch.cat([bands(waveform) for bands in self.bands], dim=1)
         level_db = 10.0 * torch.log10(power.clamp(min=self.floor_power))
         logits = self.network(((level_db - self.mean_db) / self.std_db)[:, None])
-        return torch.softmax(logits, dim=1), level_db
+        return probabilities(logits, is_multi_label=self.is_multi_label), level_db
 
 
 def _make_bands(frontend: BandLevels) -> BandPowers:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from audioml.predict import Prediction
 
 Style = Literal["table", "json", "csv"]
+_EVEN = 0.5
 
 
 def write_predictions(
@@ -21,6 +22,7 @@ def write_predictions(
     style: Style = "table",
     n_top: int = 3,
     timeline: bool = False,
+    is_multi_label: bool = False,
 ) -> str:
     """Write what a model says of files.
 
@@ -30,6 +32,8 @@ def write_predictions(
         style: "table" and "json" have the likeliest classes, "csv" the probabilities of all.
         n_top: How many likeliest classes.
         timeline: Whether each window has a line of its own.
+        is_multi_label: Whether a sound may have several classes, or none; "csv" then predicts those
+            of at least even odds.
 
     Returns:
         Lines; files that can't be used have no line but in JSON, where they have their error.
@@ -38,7 +42,9 @@ def write_predictions(
         content = [_as_object(p, labels, n_top, timeline) for p in predictions]
         return json.dumps({"predictions": content}, indent=2, ensure_ascii=False) + "\n"
     rows = [row for p in predictions if not p.error for row in _rows(p, timeline)]
-    return _csv(rows, labels, timeline) if style == "csv" else _table(rows, labels, n_top)
+    if style == "csv":
+        return _csv(rows, labels, timeline, is_multi_label)
+    return _table(rows, labels, n_top)
 
 
 def _rows(
@@ -77,7 +83,7 @@ def _printable(name: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)
 
 
-def _csv(rows: Sequence[Any], labels: Sequence[str], timeline: bool) -> str:
+def _csv(rows: Sequence[Any], labels: Sequence[str], timeline: bool, is_multi_label: bool) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     times = ("begin_s", "end_s") if timeline else ("duration_s",)
@@ -86,6 +92,9 @@ def _csv(rows: Sequence[Any], labels: Sequence[str], timeline: bool) -> str:
         shown = (begin_s, end_s) if timeline else (end_s,)
         numbers = [round(float(p), 9) for p in probability]
         predicted = labels[int(probability.argmax())]
+        if is_multi_label:
+            chosen = zip(labels, probability, strict=True)
+            predicted = ";".join(label for label, p in chosen if p >= _EVEN)
         writer.writerow(
             [str(prediction.path), *(f"{time:.3f}" for time in shown), predicted, *numbers]
         )

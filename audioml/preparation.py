@@ -287,8 +287,7 @@ def _make_loaders(
     common: dict[str, Any] = {
         "store": store,
         "frontend": frontend,
-        "targets": torch.from_numpy(manifest.targets),
-        "n_classes": manifest.n_classes,
+        "targets": torch.from_numpy(manifest.has_class),
         "crop": config.audio.crop,
         "seed": config.train.seed,
     }
@@ -305,14 +304,23 @@ def _make_loaders(
         name: Loader(clip_index=clips, batch_size=eval_batch_size, n_crops=n_crops, **common)
         for name, clips in parts.items()
     }
-    return loaders | {
-        "train": Loader(clip_index=parts["train"], batch_size=batch_size, augment=augment, **common)
-    }
+    loaders["train"] = Loader(
+        clip_index=parts["train"],
+        batch_size=batch_size,
+        augment=augment,
+        sampling=config.train.sampling,
+        **common,
+    )
+    return loaders
 
 
 def _log_split(manifest: Manifest, split: Split) -> None:
     fold = "" if split.fold is None else f", test fold {split.fold}"
     log.info("clips     %d of %d classes in %s", len(manifest), manifest.n_classes, manifest.root)
+    if manifest.is_multi_label:
+        n_labels = [len(clip.classes) for clip in manifest.clips]
+        n_several = sum(n > 1 for n in n_labels)
+        log.info("labels    several for %d clips, none for %d", n_several, n_labels.count(0))
     log.info(
         "split     %s%s: %d train, %d validation, %d test%s",
         split.protocol,

@@ -32,8 +32,12 @@ def _plot_batch(experiment: Experiment, batch: Batch) -> Figure:
     titles = []
     for target in batch.target[:_N_SHOWN].cpu():
         shares = [(float(share), labels[n]) for n, share in enumerate(target) if share > 0.005]
-        mixed = [f"{share:.0%} {label}" for share, label in sorted(shares, reverse=True)]
-        titles.append(" + ".join(mixed) if len(mixed) > 1 else shares[0][1])
+        is_mixed = any(share < 0.995 for share, _ in shares)
+        words = [
+            f"{share:.0%} {label}" if is_mixed else label
+            for share, label in sorted(shares, reverse=True)
+        ]
+        titles.append(" + ".join(words))
     frontend, shown = experiment.frontend, batch.input[:_N_SHOWN, 0]
     log_mel = frontend(shown) if frontend.trainable else shown
     return plots.plot_log_mels(

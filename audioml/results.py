@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ from numpy.typing import NDArray
 
 from audioml import metrics
 from audioml.runs import RunError
+from audioml.statistics import bootstrap_mean, resample_map
 
 _PROBABILITY = "p_"  # begins the name of a column of probabilities
 _TEXT = ("path", "source", "label", "predicted")  # "7" and "None" are names as well
-_COLUMNS = {*_TEXT, "is_right"}
+_COLUMNS = {"path", "source", "label"}
+_DECISIONS = {"predicted", "is_right"}  # columns that multi-label data have not
 _FIGURES = {
     "data",
     "protocol",
-    "accuracy",
     "macro_auc",
     "n_parameters",
     "clips_per_s",
@@ -33,8 +35,9 @@ class Results:
     Args:
         path: The folder.
         summary: What stands in ``summary.json``.
-        predictions: A row a test clip: path, source, label, predicted, is_right and a column
-            ``p_LABEL`` a class; from a cross-validation also its fold.
+        predictions: A row a test clip: path, source, label, predicted, is_right (these two not of
+            multi-label data) and a column ``p_LABEL`` a class; from a cross-validation also its
+            fold.
     """
 
     path: Path
@@ -63,9 +66,13 @@ class Results:
             raise RunError(
                 f"{path}: summary.json or predictions.csv is damaged: {reason}; run it again"
             ) from error
+        facts = summary if isinstance(summary, dict) else {}
+        is_multi_label = "mean_average_precision" in facts
+        figures = _FIGURES | {metrics.main_figure(is_multi_label=is_multi_label)}
+        columns = _COLUMNS if is_multi_label else _COLUMNS | _DECISIONS
         for name, needed, there in (
-            ("summary.json", _FIGURES, summary if isinstance(summary, dict) else ()),
-            ("predictions.csv", _COLUMNS, predictions.columns),
+            ("summary.json", figures, facts),
+            ("predictions.csv", columns, predictions.columns),
         ):
             if lacking := sorted(needed - set(there)):
                 raise RunError(
@@ -81,9 +88,64 @@ class Results:
         return [name[len(_PROBABILITY) :] for name in columns if name.startswith(_PROBABILITY)]
 
     @property
-    def target(self) -> NDArray[np.int64]:
-        """Classes [clip]."""
+    def is_multi_label(self) -> bool:
+        """Whether a clip may have several classes, or none."""
+        return "is_right" not in self.predictions
+
+    @property
+    def figure(self) -> str:
+        """The figure that results are compared by: accuracy or mean_average_precision."""
+        return metrics.main_figure(is_multi_label=self.is_multi_label)
+
+    @property
+    def score(self) -> float:
+        """Accuracy of all clips; mean average precision, of a cross-validation the folds' mean."""
+        if not self.is_multi_label:
+            return float(self.is_right.mean())
+        target, probability = self.target, self.probability
+        folds = self._folds
+        means = [metrics.mean_average_precision(target[own], probability[own]) for own in folds]
+        return float(np.mean(means))
+
+    def interval(self, less: "Results | None" = None) -> tuple[float, float]:
+        """Bootstrap a 95 % interval of the score over recordings.
+
+        Args:
+            less: Other results of the same clips, to have the interval of the difference to them.
+        """
+        if self.is_multi_label:
+            values = self._resampled - (less._resampled if less else 0.0)
+            low, high = np.nanquantile(values, (0.025, 0.975))
+            return float(low), float(high)
+        right = self.is_right.astype(np.float64)
+        return bootstrap_mean(right - less.is_right if less else right, self.sources)
+
+    @cached_property
+    def _resampled(self) -> NDArray[np.float64]:
+        """Scores of resamples of the recordings; scores of two folds' models are never ranked."""
+        target, probability, sources = self.target, self.probability, self.sources
+        folds = [
+            resample_map(target[own], probability[own], sources[own], seed)
+            for seed, own in enumerate(self._folds)
+        ]
+        mean: NDArray[np.float64] = np.mean(folds, axis=0)
+        return mean
+
+    @property
+    def _folds(self) -> list[NDArray[np.bool_]]:
+        """Which clips are a fold's, fold by fold; all, of a single run."""
+        if "fold" not in self.predictions:
+            return [np.ones(len(self.predictions), dtype=np.bool_)]
+        fold = self.predictions["fold"].to_numpy()
+        return [fold == number for number in np.unique(fold)]
+
+    @property
+    def target(self) -> NDArray[Any]:
+        """Classes [clip]; of multi-label data whether each clip has each class [clip, class]."""
         numbers = {label: number for number, label in enumerate(self.labels)}
+        if self.is_multi_label:
+            cells = [cell.split(";") for cell in self.predictions["label"]]
+            return np.array([[label in cell for label in numbers] for cell in cells])
         return np.array([numbers[label] for label in self.predictions["label"]], dtype=np.int64)
 
     @property
@@ -103,7 +165,7 @@ class Results:
         return self.predictions["is_right"].to_numpy(np.bool_)
 
     def per_class(self) -> pd.DataFrame:
-        """Tabulate each class: n_clips, precision, recall, f1, auc."""
+        """Tabulate each class; see ``metrics.per_class``."""
         return metrics.per_class(self.target, self.probability, self.labels)
 
     def confusion_matrix(self) -> NDArray[np.int64]:

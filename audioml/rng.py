@@ -36,6 +36,7 @@ class Stream(IntEnum):
     EFFECTS = 14
     FILTER = 15
     FILTER_MORE = 16
+    SAMPLING = 17
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:
@@ -70,7 +71,8 @@ def random_words(seed: int, epoch: int, clip_index: Tensor, stream: int | Tensor
     Args:
         seed: The run's seed, 0 to 2^64 - 1.
         epoch: Epoch number, from 0.
-        clip_index: Clips [...], int64, at most 2^32; the result lives on their device.
+        clip_index: Clips [...], int64, below 2^32, or occurrences of clips, as
+            ``number_occurrences`` numbers them; the result lives on their device.
         stream: What the numbers are for: a ``Stream``, or several in a tensor that broadcasts
             with ``clip_index``.
 
@@ -83,7 +85,8 @@ def random_words(seed: int, epoch: int, clip_index: Tensor, stream: int | Tensor
     if not 0 <= seed < 1 << 64:
         raise ValueError(f"seed must be in 0..2^64-1, got {seed}; set train.seed")
     zero = torch.zeros_like(clip_index + stream)
-    counter = (zero + clip_index, zero + epoch, zero + stream, zero)
+    clip, occurrence = clip_index & _WORD, clip_index >> 32
+    counter = (zero + clip, zero + epoch, zero + stream, zero + occurrence)
     return philox(counter, (seed & _WORD, seed >> 32))
 
 
@@ -111,3 +114,23 @@ def permutation(seed: int, epoch: int, clip_index: Tensor, stream: Stream) -> Te
     words = random_words(seed, epoch, clip_index, stream)
     key = (words[:, 0] << 31) | (words[:, 1] >> 1)
     return clip_index[torch.argsort(key, stable=True)]
+
+
+def number_occurrences(clip_index: Tensor) -> Tensor:
+    """Tell apart the occurrences of clips that come several times in an epoch.
+
+    Args:
+        clip_index: Clips [n], int64, below 2^32.
+
+    Returns:
+        Clip plus 2^32 times the number of its occurrences before [n], ascending; so the first one
+        is the clip's own number, and draws what it draws where every clip comes once.
+    """
+    clips = clip_index.sort().values
+    before = torch.arange(len(clips)) - torch.searchsorted(clips, clips)
+    return (clips + (before << 32)).sort().values
+
+
+def clips_of(occurrences: Tensor) -> Tensor:
+    """Say which clips they are occurrences of, in the same order."""
+    return occurrences & _WORD

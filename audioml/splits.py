@@ -119,12 +119,12 @@ def leave_out(manifest: Manifest, split: Split, clips: NDArray[np.int64]) -> Spl
     Raises:
         SplitError: If a part would lose its last clip of a class.
     """
-    targets, parts = manifest.targets, split.parts
+    has_class, parts = manifest.has_class, split.parts
     left: dict[str, Any] = {name: np.setdiff1d(parts[name], clips) for name in parts}
     for name, indices in left.items():
-        lost = np.setdiff1d(targets[parts[name]], targets[indices])
-        if len(lost):
-            labels = describe_examples([manifest.labels[target] for target in lost])
+        lost = has_class[parts[name]].any(axis=0) & ~has_class[indices].any(axis=0)
+        if lost.any():
+            labels = describe_examples([manifest.labels[n] for n in np.flatnonzero(lost)])
             raise SplitError(
                 f"{manifest.name} ({split.title}): without {len(clips)} bad files no clip of "
                 f"{labels} is left in {name}; mend the files, or add clips of these classes"
@@ -233,14 +233,38 @@ def _assign_sources(
     shares = {name: share for name, share in shares.items() if share > 0}
     sources, source_of_clip = np.unique(manifest.sources, return_inverse=True)
     counts = np.zeros((len(sources), manifest.n_classes), dtype=np.int64)
-    np.add.at(counts, (source_of_clip, manifest.targets), 1)
+    np.add.at(counts, source_of_clip, manifest.has_class)
     _check_sources(manifest, counts, len(shares))
-    # Large sources first, so that small ones fill the gaps they leave.
-    size, shuffled = counts.sum(axis=1), [_hash_source(seed, source) for source in sources]
-    order = sorted(range(len(sources)), key=lambda source: (-size[source], shuffled[source]))
+    size, shuffled = np.bincount(source_of_clip), [_hash_source(seed, name) for name in sources]
+    rarity = np.zeros(len(sources), dtype=np.int64)
+    if manifest.is_multi_label:
+        counts, rarity = _add_empty_class(manifest, counts, source_of_clip), _find_rarity(counts)
+    # Large sources first, so that small ones fill the gaps they leave; where clips have several
+    # classes those with the rarest before, which otherwise go where the others are wanted.
+    order = sorted(range(len(sources)), key=lambda n: (rarity[n], -size[n], shuffled[n]))
     part_of_source = np.empty(len(sources), dtype=np.int64)
     part_of_source[order] = _balance(counts[order], np.array(list(shares.values())))
     return np.array(list(shares), dtype="<U7")[part_of_source[source_of_clip]]
+
+
+def _add_empty_class(
+    manifest: Manifest, counts: NDArray[np.int64], source_of_clip: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Count clips of none of the classes as a class of their own, if there are any."""
+    is_empty = ~manifest.has_class.any(axis=1)
+    n_empty = np.bincount(source_of_clip, weights=is_empty).astype(np.int64)
+    return np.column_stack((counts, n_empty)) if n_empty.any() else counts
+
+
+def _find_rarity(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count the sources of each source's rarest class.
+
+    Source: Sechidis et al. 2011, "On the stratification of multi-label data", which also deals out
+        the rarest class first.
+    """
+    n_sources = (counts > 0).sum(axis=0)
+    rarity: NDArray[np.int64] = np.where(counts > 0, n_sources, len(counts) + 1).min(axis=1)
+    return rarity
 
 
 def _hash_source(seed: int, source: str) -> str:
@@ -298,11 +322,11 @@ def _drop_crossing(part: NDArray[np.str_], sources: NDArray[np.str_]) -> None:
 
 def _check_classes(manifest: Manifest, split: Split) -> None:
     """Refuse a split without training or test clips of some class."""
-    targets = manifest.targets
+    has_class = manifest.has_class
     faults = []
     for name, indices in (("training", split.train), ("test", split.test)):
-        present = set(targets[indices])
-        missing = [label for target, label in enumerate(manifest.labels) if target not in present]
+        present = has_class[indices].any(axis=0)
+        missing = [manifest.labels[n] for n in np.flatnonzero(~present)]
         if missing:
             faults.append(f"no clip in {name} of {describe_examples(missing)}")
     if faults:

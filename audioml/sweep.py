@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from audioml import metrics
 from audioml.assembly import choose_device
 from audioml.config import ConfigError, RunConfig, flatten, load_config, to_yaml
 from audioml.datasets import load_configured
@@ -37,13 +38,13 @@ from audioml.sweep_plots import plot_sweep
 
 log = logging.getLogger("audioml")
 
-OBJECTIVE = (
-    "validation accuracy at the best epoch, whose weights a run keeps; ties go to the lower loss; "
-    "no test clip is evaluated"
+_OBJECTIVE = (
+    "validation {} at the best epoch, whose weights a run keeps; ties go to the lower loss; no "
+    "test clip is evaluated"
 )
 # Of these a trial fails, and the sweep goes on.
 _FAILURES = (ConfigError, TrainingError, torch.OutOfMemoryError)
-_FIGURES = ("accuracy", "loss", "best_epoch", "train_time_s")
+_FIGURES = ("loss", "best_epoch", "train_time_s")  # beside the score
 _STATES = {
     TrialState.COMPLETE: "finished",
     TrialState.PRUNED: "pruned",
@@ -130,6 +131,7 @@ def _check_base(base: RunConfig) -> dict[str, Any]:
             f"{split.protocol} has not here; set splits.protocol=nested"
         )
     return {
+        "figure": metrics.main_figure(is_multi_label=manifest.is_multi_label),
         "data": manifest.name,
         "is_synthetic": manifest.is_synthetic,
         "protocol": split.protocol,
@@ -147,6 +149,16 @@ class _Sweep:
     folder: Folder
     facts: dict[str, Any]
 
+    @property
+    def figure(self) -> str:
+        """What trials are compared by: accuracy, or mean_average_precision of multi-label data."""
+        return str(self.facts["figure"])
+
+    @property
+    def objective(self) -> str:
+        """The same in words."""
+        return _OBJECTIVE.format(metrics.NAMES[self.figure])
+
     def finish(self) -> dict[str, Any]:
         """Run the trials that are left, and show what came out."""
         total = self.study.n_trials
@@ -156,12 +168,12 @@ class _Sweep:
                 bar.update(int(table["state"].isin(_ENDED).sum()) - bar.n)
         table, summary = self._write()
         path, n_running = self.folder.path, summary["states"].get("running", 0)
-        log.info("\n%s\n", _to_markdown(table))
+        log.info("\n%s\n", _to_markdown(table, self.figure))
         if n_running:
             log.info("running   %d more in another process, which completes the table", n_running)
         if summary["best"] is not None:
-            log.info("best      %s", _describe_best(summary["best"]))
-            log.info("          by %s", OBJECTIVE)
+            log.info("best      %s", _describe_best(summary["best"], self.figure))
+            log.info("          by %s", self.objective)
             command = f"python train.py {shlex.quote(str(path / 'best.yaml'))}"
             log.info("          to train it anew and evaluate the test clips: %s", command)
         elif not n_running:
@@ -180,7 +192,7 @@ class _Sweep:
         values = " ".join(assignments(trial.params))
         log.info("\ntrial     %d (%d in all): %s", trial.number, self.study.n_trials, values)
         try:
-            report = partial(_report, trial)
+            report = partial(_report, trial, self.figure)
             config = self._configure(trial)
             summary = run_experiment(config, evaluate_test=False, on_epoch=report)
         except optuna.TrialPruned:
@@ -197,9 +209,9 @@ class _Sweep:
                 f"stopped in trial {trial.number}; the same command goes on with it"
             ) from stop
         else:
-            for name in _FIGURES:
+            for name in (self.figure, *_FIGURES):
                 trial.set_user_attr(name, summary[name])
-            self.study.tell(trial, TrialState.COMPLETE, summary["accuracy"])
+            self.study.tell(trial, TrialState.COMPLETE, summary[self.figure])
 
     def _configure(self, trial: Trial) -> RunConfig:
         """Make the configuration of a trial; one with a checkpoint is resumed."""
@@ -224,9 +236,10 @@ class _Sweep:
             A row a trial, and what stands in ``summary.json``.
         """
         with self.study.lock:
-            table = _tabulate(self.study)
+            table = _tabulate(self.study, self.figure)
             best = self._read_best(table)
-            summary = {"best": best, "objective": OBJECTIVE, "evaluated_on": "val", **self.facts}
+            summary: dict[str, Any] = {"best": best, "objective": self.objective}
+            summary |= {"evaluated_on": "val", **self.facts}
             summary |= {"states": table["state"].value_counts().to_dict()}
             summary |= {"train_time_s": float(table["train_time_s"].sum())}
             self.folder.write_table("trials.csv", table.drop(columns="is_best"))
@@ -242,76 +255,81 @@ class _Sweep:
         return {
             "trial": rows[0]["trial"],
             "values": {key: rows[0][key] for key in self.study.space},
-            **{name: rows[0][name] for name in _FIGURES},
+            **{name: rows[0][name] for name in (self.figure, *_FIGURES)},
             "folder": str(self._path(rows[0]["trial"])),
         }
 
     def _write_best(self, table: pd.DataFrame, best: dict[str, Any]) -> None:
         """Write the configuration of the best trial, and the picture of all."""
-        head = f"# {_describe_best(best)}\n# best by {OBJECTIVE}\n"
+        words = _describe_best(best, self.figure)
+        head = f"# {words}\n# best by {self.objective}\n"
         self.folder.write_text("best.yaml", head + to_yaml(self._override(best["values"])))
         choices = list_choices(self.study.space)
         is_map = len(choices) > 1 and None not in choices.values()
-        figure = plot_sweep(choices, table, f"Best: {_describe_best(best)}")
-        self.folder.write_figure("heat_map.png" if is_map else "accuracy.png", figure)
+        trials, name = table.rename(columns={self.figure: "score"}), metrics.NAMES[self.figure]
+        picture = plot_sweep(choices, trials, f"Best: {words}", name)
+        self.folder.write_figure("heat_map.png" if is_map else f"{self.figure}.png", picture)
 
 
-def _report(trial: Trial, row: dict[str, float]) -> None:
-    """Write an epoch's accuracy down, and end the trial if it is not worth going on with."""
-    trial.report(row["val_accuracy"], int(row["epoch"]))
+def _report(trial: Trial, figure: str, row: dict[str, float]) -> None:
+    """Write an epoch's score down, and end the trial if it is not worth going on with."""
+    trial.report(row[f"val_{figure}"], int(row["epoch"]))
     if trial.should_prune():
         raise optuna.TrialPruned
 
 
-def _tabulate(study: Study) -> pd.DataFrame:
+def _tabulate(study: Study, figure: str) -> pd.DataFrame:
     """List the trials that were begun: number, values, figures, state, error, is_best."""
     rows = [
         {
             "trial": trial.number,
             **trial.params,
-            **_read_figures(trial),
+            **_read_figures(trial, figure),
             "state": _STATES[trial.state],
             "error": trial.user_attrs.get("error"),
         }
         for trial in study.trials()
         if trial.params
     ]
-    columns = ["trial", *study.space, *_FIGURES, "state", "error"]
+    columns = ["trial", *study.space, figure, *_FIGURES, "state", "error"]
     table = pd.DataFrame(rows, columns=columns).astype({"best_epoch": "Int64"})
-    finished = _rank(table[table["state"] == "finished"])
+    finished = _rank(table[table["state"] == "finished"], figure)
     return table.assign(is_best=table.index.isin(finished.index[:1]))
 
 
-def _read_figures(trial: FrozenTrial) -> dict[str, Any]:
+def _read_figures(trial: FrozenTrial, figure: str) -> dict[str, Any]:
     """Read what a trial came to; of one that did not end, its best epoch so far."""
     if trial.state == TrialState.COMPLETE or not trial.intermediate_values:
-        return {name: trial.user_attrs.get(name) for name in _FIGURES}
-    epoch, accuracy = max(trial.intermediate_values.items(), key=lambda item: item[1])
-    return {"accuracy": accuracy, "best_epoch": epoch}
+        return {name: trial.user_attrs.get(name) for name in (figure, *_FIGURES)}
+    epoch, score = max(trial.intermediate_values.items(), key=lambda item: item[1])
+    return {figure: score, "best_epoch": epoch}
 
 
-def _rank(table: pd.DataFrame) -> pd.DataFrame:
+def _rank(table: pd.DataFrame, figure: str) -> pd.DataFrame:
     """Put the best first."""
-    return table.sort_values(["accuracy", "loss"], ascending=[False, True], kind="stable")
+    return table.sort_values([figure, "loss"], ascending=[False, True], kind="stable")
 
 
-def _describe_best(best: dict[str, Any]) -> str:
+def _describe_best(best: dict[str, Any], figure: str) -> str:
     values = " ".join(f"{key}={_as_text(value, '{:.4g}')}" for key, value in best["values"].items())
     return (
-        f"trial {best['trial']}, {values}: validation accuracy {best['accuracy']:.1%}, loss "
-        f"{best['loss']:.3f}, epoch {best['best_epoch']}"
+        f"trial {best['trial']}, {values}: validation {metrics.NAMES[figure]} "
+        f"{metrics.write_figure(figure, best[figure])}, loss {best['loss']:.3f}, epoch "
+        f"{best['best_epoch']}"
     )
 
 
-def _to_markdown(table: pd.DataFrame) -> str:
+def _to_markdown(table: pd.DataFrame, figure: str) -> str:
     """Write the table for people, the best first and in bold."""
-    keys = list(table.columns[1 : table.columns.get_loc("accuracy")])
-    titles = ["trial", *keys, "validation accuracy", "loss", "best epoch", "training [s]", "state"]
+    keys = list(table.columns[1 : table.columns.get_loc(figure)])
+    score = f"validation {metrics.NAMES[figure]}"
+    titles = ["trial", *keys, score, "loss", "best epoch", "training [s]", "state"]
+    form = "{:.1%}" if figure == "accuracy" else "{:.4f}"
     rows = []
-    for row in _rank(table).to_dict("records"):
+    for row in _rank(table, figure).to_dict("records"):
         mark = "**" if row["is_best"] else ""
         cells = [*(_as_text(row[key], "{:.4g}") for key in keys)]
-        cells += [_as_text(row["accuracy"], "{:.1%}"), _as_text(row["loss"], "{:.3f}")]
+        cells += [_as_text(row[figure], form), _as_text(row["loss"], "{:.3f}")]
         cells += [_as_text(row["best_epoch"], "{}"), _as_text(row["train_time_s"], "{:.0f}")]
         rows.append([f"{mark}{cell}{mark}" for cell in (row["trial"], *cells, row["state"])])
     return markdown_table(titles, rows, words=(len(titles) - 1,))

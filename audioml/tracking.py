@@ -17,6 +17,7 @@ _SCALARS = {
     "val_loss": "loss/val",
     "train_accuracy": "accuracy/train",
     "val_accuracy": "accuracy/val",
+    "val_mean_average_precision": "map/val",
     "val_macro_auc": "auc/val",
     "val_macro_f1": "f1/val",
     "lr": "optim/lr",

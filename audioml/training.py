@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -20,7 +19,9 @@ from audioml.errors import Interrupted
 from audioml.evaluation import Evaluation, evaluate
 from audioml.finetuning import parameter_groups, set_learning
 from audioml.loader import Batch, Loader
+from audioml.metrics import main_figure
 from audioml.models import Network
+from audioml.objective import mean_loss
 from audioml.precision import autocast
 from audioml.progress import progress_bar
 from audioml.ranks import ALONE, Ranks
@@ -52,7 +53,8 @@ class Progress:
         wait_s: Time of it spent waiting for data [s].
         n_bad_steps: Steps that were not taken, for a loss or gradient that is not finite.
         best_epoch: Epoch of the best validation score; 0 for none.
-        best_score: Validation accuracy and negative loss of that epoch.
+        best_score: Validation accuracy (of multi-label data, mean average precision) and negative
+            loss of that epoch.
         history: A row of figures an epoch.
     """
 
@@ -81,6 +83,7 @@ class Trainer:
         optim: Optimizer and schedule.
         train: Epochs, precision, patience.
         finetune: Which of the model's stages learn when, and how fast.
+        is_multi_label: Whether a clip may have several classes, or none.
         output: How often the state is to be saved within an epoch.
         clip_names: What to call the clips, by their index, where one has to be named.
         on_epoch: Called after every epoch, with the epoch's figures and whether it is the best.
@@ -99,6 +102,7 @@ class Trainer:
         optim: OptimConfig,
         train: TrainConfig,
         finetune: FinetuneConfig | None = None,
+        is_multi_label: bool = False,
         output: OutputConfig | None = None,
         clip_names: Callable[[int], str] = str,
         on_epoch: Callable[[dict[str, float], bool], None],
@@ -108,7 +112,7 @@ class Trainer:
     ) -> None:
         self.loader, self.val_loader = loader, val_loader
         self.optim, self.train, self.finetune = optim, train, finetune or FinetuneConfig()
-        self.output = output or OutputConfig()
+        self.output, self.is_multi_label = output or OutputConfig(), is_multi_label
         self.on_epoch, self.on_save, self.on_progress = on_epoch, on_save, on_progress
         self.device, self.ranks = loader.device, ranks
         memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
@@ -125,8 +129,10 @@ class Trainer:
         self.guard = StepGuard(
             model, self.optimizer, clip_names, policy=train.on_bad_step, ranks=ranks
         )
-        is_balanced = train.class_weights == "balanced"
-        self._class_weights = loader.class_weights() if is_balanced else None
+        self._class_weights: Tensor | None = None
+        if train.class_weights == "balanced":
+            weigh = loader.positive_weights if is_multi_label else loader.class_weights
+            self._class_weights = weigh()
         self.progress = Progress()
         self._stop = StopRequest()
 
@@ -142,7 +148,13 @@ class Trainer:
     def evaluate(self, loader: Loader) -> Evaluation:
         """Evaluate the averaged model, which has rank 0's statistics of batches on every rank."""
         take_from_main(self.ranks, self.averaged_model.buffers())
-        return evaluate(self.averaged_model, loader, autocast=self.autocast(), ranks=self.ranks)
+        return evaluate(
+            self.averaged_model,
+            loader,
+            is_multi_label=self.is_multi_label,
+            autocast=self.autocast(),
+            ranks=self.ranks,
+        )
 
     def fit(self) -> None:
         """Train to the end, from wherever ``progress`` stands.
@@ -298,17 +310,19 @@ class Trainer:
                 loss = self._loss(logits.float(), target)
                 # The gradient is the mean over ranks that may have different numbers of clips.
                 (loss * (n_clips * self.ranks.size / batch.size)).backward()
-            with torch.no_grad():
-                n_right = (logits.argmax(1) == target.argmax(1)).sum() * bool(n_clips)
+            with torch.no_grad():  # of several classes none is the right one
+                is_right = (logits.argmax(1) == target.argmax(1)) & (not self.is_multi_label)
+                n_right = is_right.sum() * bool(n_clips)
                 numbers = (loss * n_clips, n_right, torch.full_like(loss, n_clips))
                 sums += torch.stack(numbers)
         return sums
 
     def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(
+        return mean_loss(
             logits,
             target,
-            weight=self._class_weights,
+            is_multi_label=self.is_multi_label,
+            weights=self._class_weights,
             label_smoothing=self.optim.label_smoothing,
         )
 
@@ -326,17 +340,16 @@ class Trainer:
                 raise TrainingError(
                     f"epoch {p.epoch + 1}: no step had a finite loss; lower optim.lr"
                 )
-        row = {
-            "epoch": p.epoch + 1,
-            "train_loss": p.loss_sum / p.n_clips,
-            "train_accuracy": p.n_right / p.n_clips,
-            "lr": self.optimizer.param_groups[0]["lr"],
-        }
+        row = {"epoch": p.epoch + 1, "train_loss": p.loss_sum / p.n_clips}
+        if not self.is_multi_label:
+            row["train_accuracy"] = p.n_right / p.n_clips
+        row["lr"] = self.optimizer.param_groups[0]["lr"]
         is_best = False
         if self.val_loader is not None:
             figures = self.evaluate(self.val_loader).figures()
             row |= {f"val_{name}": value for name, value in figures.items()}
-            score = (figures["accuracy"], -figures["loss"])
+            name = main_figure(is_multi_label=self.is_multi_label)
+            score = (figures[name], -figures["loss"])
             if score > p.best_score:
                 is_best, p.best_score, p.best_epoch = True, score, p.epoch + 1
         row |= self._throughput(n_clips, p.epoch_s, p.epoch_wait_s)
@@ -381,6 +394,9 @@ def describe_epoch(row: dict[str, float], n_epochs: int, is_best: bool) -> str:
     parts = [f"epoch {row['epoch']:>3}/{n_epochs}", f"loss {row['train_loss']:.3f}"]
     if "val_accuracy" in row:
         parts.append(f"validation {row['val_accuracy']:.1%}, loss {row['val_loss']:.3f}")
+    if "val_mean_average_precision" in row:
+        mean = row["val_mean_average_precision"]
+        parts.append(f"validation mAP {mean:.4f}, loss {row['val_loss']:.3f}")
     return "  ".join([*parts, describe_throughput(row)]) + ("  best" if is_best else "")
 
 

@@ -184,13 +184,16 @@ def _find_alike(
 
 def _count_clips(manifest: Manifest) -> dict[str, Counter[str]]:
     """Count clips by class and, if there are folds, by fold and by both, empty cells included."""
-    labels = [clip.label for clip in manifest.clips]
+    labels = [manifest.class_names(clip) for clip in manifest.clips]
+    classes = Counter(label for names in labels for label in names)
     if all(clip.fold is None for clip in manifest.clips):
-        return {"classes": Counter(labels)}
+        return {"classes": classes}
     folds = [f"fold {clip.fold}" for clip in manifest.clips]
-    cells = Counter({f"{label} in {fold}": 0 for label, fold in product(labels, folds)})
-    cells.update(f"{label} in {fold}" for label, fold in zip(labels, folds, strict=True))
-    return {"classes": Counter(labels), "folds": Counter(folds), "class and fold": cells}
+    cells = Counter({f"{label} in {fold}": 0 for label, fold in product(classes, folds)})
+    cells.update(
+        f"{label} in {fold}" for names, fold in zip(labels, folds, strict=True) for label in names
+    )
+    return {"classes": classes, "folds": Counter(folds), "class and fold": cells}
 
 
 def _describe_counts(counts: Counter[str]) -> str:

@@ -100,8 +100,7 @@ def make_loader(
         store=WaveformStore(clips, n_time=n_time, pad="zero", place=place, device=device),
         frontend=make_frontend(device=device, max_semitones=max_semitones, **settings),
         clip_index=torch.arange(n_clips),
-        targets=torch.arange(n_clips) % N_CLASSES,
-        n_classes=N_CLASSES,
+        targets=torch.eye(N_CLASSES, dtype=torch.bool)[torch.arange(n_clips) % N_CLASSES],
         batch_size=batch_size,
         augment=augmentation,
     )

@@ -60,7 +60,7 @@ def two(tmp_path):
 
 def test_figures_worked_by_hand(two):
     first, second = make_rows([Results.read(path) for path in two])
-    assert (first.accuracy, second.accuracy) == (0.8, 0.95)
+    assert (first.score, second.score) == (0.8, 0.95)
     assert np.isnan(first.p_value)
     assert second.difference == pytest.approx(0.15)
     assert 0.05 < second.difference_interval[0] < 0.15 < second.difference_interval[1] < 0.25
@@ -80,7 +80,7 @@ def test_a_file_may_hold_several_clips(tmp_path):
     first = write_run(tmp_path / "a", np.arange(20) >= 10, paths=paths)
     second = write_run(tmp_path / "b", np.arange(20) >= 5, paths=paths)
     (_, row) = compare([first, second]).rows
-    assert (row.accuracy, row.difference) == (0.75, 0.25)
+    assert (row.score, row.difference) == (0.75, 0.25)
     more = write_run(tmp_path / "c", np.ones(21, bool), paths=[*paths, paths[-1]])
     with pytest.raises(RunError, match=r"20 and 21; only one has audio/4\.wav"):
         compare([first, more])

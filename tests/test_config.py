@@ -143,6 +143,23 @@ def test_what_a_model_can_not_see_is_refused_in_one_line(overrides, message):
     assert message in str(error.value)
 
 
+EXTRA = "augment.extra=[{name: Gain}]"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.class_weights=balanced", "together do it twice; set one of them to its default"),
+        (EXTRA, "set augment.extra=[] or train.sampling=shuffled"),
+    ],
+)
+def test_what_balanced_sampling_does_not_go_with_is_refused_in_one_line(override, message):
+    load_config(overrides=[override])
+    with pytest.raises(ConfigError, match=r"\A[^\n]+\Z") as error:
+        load_config(overrides=[override, "train.sampling=balanced"])
+    assert message in str(error.value)
+
+
 @pytest.mark.parametrize("frontend", [CQT, TRAINABLE, [*CQT, "frontend.trainable=true"]])
 @pytest.mark.parametrize("changes", [UNMASKED, ["augment.preset=none"]])
 def test_front_ends_by_nnaudio_are_accepted(frontend, changes):

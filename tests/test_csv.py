@@ -66,6 +66,26 @@ def test_other_columns_are_named(root, caplog):
     assert "not used: 'weather'" in caplog.text
 
 
+def test_several_labels_a_row(root):
+    manifest = read(root, "path,label\none.wav,rain; dog \ntwo.wav,\na b/three.flac,big cat\n")
+    assert manifest.is_multi_label
+    assert manifest.labels == ("big cat", "dog", "rain")
+    assert [clip.label for clip in manifest.clips] == ["dog;rain", "", "big cat"]
+    assert manifest.has_class.astype(int).tolist() == [[0, 1, 1], [0, 0, 0], [1, 0, 0]]
+    assert [manifest.class_names(c) for c in manifest.clips] == [["dog", "rain"], [], ["big cat"]]
+
+
+def test_one_label_in_every_row_is_single_label(root):
+    manifest = read(root, "path,label\none.wav,x\ntwo.wav,y\na b/three.flac,x\n")
+    assert not manifest.is_multi_label
+    assert manifest.has_class.astype(int).tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
+def test_several_labels_are_quoted_where_semicolons_part_fields(root):
+    manifest = read(root, 'path;label\none.wav;"b;a"\ntwo.wav;a\n')
+    assert [clip.label for clip in manifest.clips] == ["a;b", "a"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -77,8 +97,13 @@ def test_other_columns_are_named(root, caplog):
         ("path,label;source\none.wav,x\n", "comma and semicolon both part fields of the header"),
         ("path,label\none.wav,x\ntwo.wav;y\n", "row 2: fields are not parted as in the header"),
         ("path,label\none.wav,x,7\n", "more fields than the header|not readable as CSV"),
-        ("path,label\none.wav,\n", "row 1: label must be one label, got ''"),
-        ("path,label\none.wav,a;b\n", "row 1: label must be one label, got 'a;b'"),
+        (
+            "path,label\none.wav,\n",
+            r"row 1: label must be a label, or several parted by semicolons, got ''",
+        ),
+        ("path,label\none.wav,a;\n", "row 1: label must be labels parted by semicolons, or empty"),
+        ("path,label\none.wav,a; ;b\n", "row 1: label must be labels parted by semicolons, or"),
+        ("path,label\none.wav,b;a; b\n", "row 1: a label is there twice, got 'b;a; b'; remove one"),
         ("path,label,source\none.wav,x,\n", "row 1: source must be the recording"),
         ("path,label,fold\none.wav,x,1.5\n", "row 1: fold must be an integer"),
         ("path,label,split\none.wav,x,dev\n", "row 1: split must be one of train, val, test"),

@@ -37,6 +37,7 @@ def make_loader(
     preset="ranges",
     seed=0,
     ranks=ALONE,
+    sampling="shuffled",
     **config,
 ):
     store = WaveformStore(make_clips(), n_time=N_TIME, pad="zero", place=place, device=device)
@@ -58,11 +59,11 @@ def make_loader(
         store=store,
         frontend=frontend.to(device),
         clip_index=torch.arange(N_CLIPS) if clips is None else clips,
-        targets=torch.arange(N_CLIPS) % n_classes,
-        n_classes=n_classes,
+        targets=torch.eye(n_classes, dtype=torch.bool)[torch.arange(N_CLIPS) % n_classes],
         batch_size=batch_size,
         seed=seed,
         augment=augment,
+        sampling=sampling,
         ranks=ranks,
     )
 
@@ -154,8 +155,8 @@ def test_evaluation_cuts_long_clips_at_several_places_in_turn():
 def test_clips_that_are_not_cut_are_evaluated_once():
     store = WaveformStore(make_clips(), n_time=2 * N_TIME, pad="zero", place="host", device=CPU)
     frontend = LogMel(sample_rate=RATE, n_fft=512, win_length=512, hop_length=256, n_mels=32)
-    index, targets = torch.arange(N_CLIPS), torch.zeros(N_CLIPS, dtype=torch.int64)
-    common = {"frontend": frontend, "clip_index": index, "targets": targets, "n_classes": 1}
+    index, targets = torch.arange(N_CLIPS), torch.ones(N_CLIPS, 1, dtype=torch.bool)
+    common = {"frontend": frontend, "clip_index": index, "targets": targets}
     assert Loader(store=store, batch_size=8, n_crops=5, **common).n_crops == 1
 
 
@@ -329,3 +330,47 @@ def test_ranks_share_whole_batches_where_nothing_is_augmented(size):
         for loader in (make_loader(preset=None, ranks=Ranks(rank, size)) for rank in range(size))
     ]
     assert [batch for share in shares for batch in share] == whole
+
+
+def make_uneven(batch_size=8, **options):
+    """Clips 0, 4, 8, ... are one class, clip 1 alone is another, drawn equally often."""
+    clips = torch.tensor([0, 1, 4, 8, 12, 16])
+    return make_loader(batch_size, clips=clips, sampling="balanced", **options)
+
+
+def test_a_balanced_epoch_brings_classes_equally_often_and_changes_each_time():
+    log_mel, target, index = read_epoch(make_uneven(mixup=MixupConfig(probability=0.0)))
+    assert target.sum(dim=0).tolist() == [3, 3, 0, 0]
+    assert target.argmax(dim=1).tolist() == (index % N_CLASSES).tolist()
+    repeats = log_mel[index == 1]
+    assert len(repeats) == 3
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (repeats[one] - repeats[other]).abs().max() > 0.1
+
+
+def test_the_first_occurrence_is_changed_as_if_it_were_the_only_one():
+    options = {"mixup": MixupConfig(probability=0.0)}
+    log_mel, _, index = read_epoch(make_uneven(**options))
+    shuffled, _, order = read_epoch(make_loader(clips=torch.tensor([0, 1]), **options))
+    wanted = shuffled[order == 1]
+    distance = (log_mel[index == 1] - wanted).abs().amax(dim=(1, 2, 3))
+    assert distance.min() == 0
+    assert (distance == 0).sum() == 1
+
+
+def test_a_balanced_epoch_is_the_same_at_any_batch_size_rank_and_first_step():
+    whole = read_epoch(make_uneven(6), epoch=3)
+    for one, other in zip(whole, read_epoch(make_uneven(2), epoch=3), strict=True):
+        assert torch.equal(one, other)
+    rest = list(make_uneven(2).epoch(3, first_step=1))
+    assert torch.equal(torch.cat([b.clip_index for b in rest]), whole[2][2:])
+    ranks = [list(make_uneven(6, ranks=Ranks(rank, 2)).epoch(3)) for rank in range(2)]
+    for name, expected in zip(("input", "target", "clip_index"), whole, strict=True):
+        shares = torch.cat([getattr(share[0], name) for share in ranks])
+        assert torch.equal(shares, expected)
+
+
+def test_positive_weights_make_positives_count_as_much_as_negatives():
+    loader = make_loader(clips=torch.tensor([0, 4, 8, 1, 5, 2]))  # 3, 2, 1 and 0 of a class
+    loader._has_class[:, 3] = True
+    assert loader.positive_weights().tolist() == [1, 2, 5, 1]

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from audioml import metrics
 
@@ -56,3 +56,43 @@ def test_per_class_table_worked_by_hand():
     assert table["precision"].tolist() == pytest.approx([2 / 3, 1 / 2, 1])
     assert table["recall"].tolist() == pytest.approx([1, 1 / 2, 1 / 2])
     assert table["auc"].tolist() == pytest.approx([1, 7.5 / 8, 1])
+
+
+# Four clips of three classes, any number of them each; no clip has the last one.
+SEVERAL = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=bool)
+SCORES = np.array([[0.9, 0.1, 0.3], [0.8, 0.4, 0.2], [0.7, 0.5, 0.1], [0.6, 0.2, 0.4]])
+
+
+def test_average_precision_worked_by_hand():
+    # Class 0 finds its two at ranks 1 and 3, class 1 its one at rank 2.
+    expected = [(1 / 1 + 2 / 3) / 2, 1 / 2, np.nan]
+    assert metrics.average_precision(SEVERAL, SCORES) == pytest.approx(expected, nan_ok=True)
+    figures = metrics.figures(SEVERAL, SCORES)
+    assert list(figures) == ["mean_average_precision", "macro_auc", "loss"]
+    assert figures["mean_average_precision"] == pytest.approx((5 / 6 + 1 / 2) / 2)
+    # Class 0 ranks 3 of 4 pairs right, class 1 2 of 3.
+    assert figures["macro_auc"] == pytest.approx((3 / 4 + 2 / 3) / 2)
+    own = np.where(SEVERAL, SCORES, 1 - SCORES)
+    assert figures["loss"] == pytest.approx(-np.log(own).mean())
+
+
+def test_mean_average_precision_equals_scikit_learns():
+    g = np.random.default_rng(0)
+    target = g.random((300, 7)) < g.uniform(0.05, 0.6, size=7)
+    probability = (0.3 * target + g.random((300, 7))).round(2) / 1.3  # with ties
+    expected = average_precision_score(target, probability, average="macro")
+    assert metrics.mean_average_precision(target, probability) == pytest.approx(expected)
+    expected = roc_auc_score(target, probability, average="macro")
+    assert metrics.macro_auc(target, probability) == pytest.approx(expected)
+
+
+def test_classes_of_multi_label_data_have_no_recall():
+    table = metrics.per_class(SEVERAL, SCORES, ["a", "b", "c"])
+    assert list(table) == ["label", "n_clips", "share", "average_precision", "auc"]
+    assert table["n_clips"].tolist() == [2, 1, 0]
+    assert table["share"].tolist() == [0.5, 0.25, 0.0]
+    assert np.isnan(table["average_precision"][2])
+
+
+def test_without_any_positive_there_is_no_mean():
+    assert np.isnan(metrics.mean_average_precision(np.zeros((2, 2), bool), np.ones((2, 2))))

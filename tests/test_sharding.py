@@ -14,6 +14,7 @@ import soundfile
 import torch
 import webdataset
 from safetensors.torch import load_file
+from several import make_several
 from tiny import SETTINGS, make_tiny
 
 from audioml.cli import main
@@ -171,6 +172,16 @@ def test_stretches_of_a_file_share_it(tmp_path):
     found = read_shards(str(tmp_path / "out"))
     decoded = [decode_all(m, scan_headers(m, RATE), RATE).samples for m in (found, manifest)]
     assert torch.equal(*decoded)
+
+
+def test_clips_keep_all_of_their_labels(tmp_path):
+    listed = make_several(tmp_path / "several", n_takes=1, n_folds=2)
+    manifest = load_manifest(DataConfig(name="csv", manifest=str(listed)))
+    write_shards(manifest, str(tmp_path / "out"), sample_rate=RATE)
+    found = read_shards(str(tmp_path / "out"))
+    assert found.is_multi_label
+    assert [clip.targets for clip in found.clips] == [clip.targets for clip in manifest.clips]
+    assert {len(clip.targets) for clip in found.clips} == {0, 1, 2, 3}
 
 
 def test_bad_files_are_named_or_left_out(manifest, tmp_path, tiny):

@@ -259,3 +259,62 @@ CROSSED = manifest_of([("a", "1", 1), ("a", "2", 2), ("b", "3", 1), ("b", "3", 2
 def test_refusals(make: Callable[[], Split], message: str) -> None:
     with pytest.raises(SplitError, match=message):
         make()
+
+
+def several_manifest(has_class: Any, sources: Any, fold: Any = None) -> Manifest:
+    """A multi-label manifest of a matrix [clip, class]."""
+    labels = tuple("abcdefgh"[: has_class.shape[1]])
+    clips = tuple(
+        Clip(
+            path=Path("data", f"{number}.wav"),
+            label=";".join(labels[n] for n in np.flatnonzero(row)),
+            target=-1,
+            source=str(source),
+            fold=None if fold is None else fold[number],
+            row=number + 1,
+            targets=tuple(np.flatnonzero(row).tolist()),
+        )
+        for number, (row, source) in enumerate(zip(has_class, sources, strict=True))
+    )
+    return Manifest(name="several", root=Path("data"), labels=labels, clips=clips)
+
+
+class TestMultiLabel:
+    @pytest.mark.parametrize("seed", range(20))
+    def test_classes_and_clips_of_none_get_their_shares(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        n_sources = 120
+        has_class = rng.random((n_sources, 5)) < (0.5, 0.3, 0.2, 0.1, 0.08)
+        has_class[:6, 4] = True
+        source = np.repeat(np.arange(n_sources), rng.integers(1, 4, size=n_sources))
+        manifest = several_manifest(has_class[source], source)
+        split = split_of(manifest, "holdout", seed=seed)
+        assert sorted(all_indices(split)) == list(range(len(manifest)))
+        parts = [sources_of(manifest, part) for part in split.parts.values()]
+        assert sum(map(len, parts)) == len(set.union(*parts))
+        whole = manifest.has_class
+        kinds = np.column_stack((whole, ~whole.any(axis=1)))
+        for name, share in (("train", 0.6), ("val", 0.2), ("test", 0.2)):
+            counts = kinds[split.parts[name]].sum(axis=0)
+            assert counts.min() >= 1
+            assert np.abs(counts - share * kinds.sum(axis=0)).max() <= 6
+
+    def test_a_rare_class_is_dealt_out_before_common_ones(self) -> None:
+        has_class = np.zeros((60, 2), dtype=bool)
+        has_class[:, 0] = True
+        has_class[[5, 25, 45], 1] = True  # one a part
+        split = split_of(several_manifest(has_class, range(60)), "holdout")
+        for part in split.parts.values():
+            assert has_class[part, 1].sum() == 1
+
+    def test_a_class_without_a_test_clip_is_refused(self) -> None:
+        has_class = np.array([[1, 0], [1, 1], [1, 0], [0, 0]], dtype=bool)
+        manifest = several_manifest(has_class, range(4), fold=[1, 2, 3, 1])
+        with pytest.raises(SplitError, match="no clip in test of b"):
+            split_of(manifest, "fixed", 1)
+
+    def test_the_table_keeps_all_labels(self) -> None:
+        has_class = np.array([[1, 1], [1, 1], [0, 0]], dtype=bool)
+        manifest = several_manifest(has_class, range(3), fold=[1, 2, 2])
+        table = split_table(manifest, split_of(manifest, "fixed", 1))
+        assert table["label"].tolist() == ["a;b", "a;b", ""]

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import average_precision_score
 
-from audioml.statistics import bootstrap_mean, holm, mcnemar, wilson_interval
+from audioml.statistics import bootstrap_mean, holm, mcnemar, resample_map, wilson_interval
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.97])
@@ -78,3 +79,47 @@ def test_holm_worked_by_hand():
 def test_wilsons_interval_is_scipys(k, n):
     expected = stats.binomtest(k, n).proportion_ci(method="wilson")
     assert wilson_interval(k / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.fixture
+def several():
+    """Classes and probabilities [clip, class] of recordings of 1 to 3 clips, with ties."""
+    rng = np.random.default_rng(0)
+    source = np.repeat(np.arange(60), rng.integers(1, 4, size=60))
+    has_class = rng.random((len(source), 4)) < (0.5, 0.3, 0.1, 0.0)
+    probability = (0.4 * has_class + rng.random(has_class.shape)).round(1)
+    return has_class, probability, source.astype(str)
+
+
+def test_resamples_of_map_equal_scikit_learns(several):
+    has_class, probability, sources = several
+    values = resample_map(has_class, probability, sources)
+    n_sources = len(set(sources))
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(n_sources, np.full(n_sources, 1 / n_sources), size=100)[:20]
+    _, source = np.unique(sources, return_inverse=True)
+    for value, counts in zip(values, drawn, strict=False):
+        weights = counts[source]
+        expected = [
+            average_precision_score(has_class[:, n], probability[:, n], sample_weight=weights)
+            for n in range(3)
+        ]
+        assert value == pytest.approx(np.mean(expected), abs=1e-12)
+    assert len(values) == 1000
+
+
+def test_resamples_of_two_classifiers_are_paired(several):
+    has_class, probability, sources = several
+    better = probability + 0.1 * has_class
+    first, second = (resample_map(has_class, p, sources) for p in (probability, better))
+    low, high = np.quantile(second - first, (0.025, 0.975))
+    alone = np.quantile(first, (0.025, 0.975))
+    assert 0 < low < high
+    assert high - low < 0.5 * (alone[1] - alone[0])
+
+
+def test_a_class_that_a_resample_lacks_is_left_out_of_its_mean():
+    has_class = np.zeros((30, 2), dtype=bool)
+    has_class[0, 0], has_class[::2, 1] = True, True
+    perfect = has_class.astype(float)
+    assert (resample_map(has_class, perfect, np.arange(30).astype(str)) == 1).all()

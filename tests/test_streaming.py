@@ -75,8 +75,7 @@ def make_loader(store, batch_size=5, augment=True):
         store=store,
         frontend=frontend.to(store.device),
         clip_index=torch.arange(N_CLIPS),
-        targets=torch.arange(N_CLIPS) % 3,
-        n_classes=3,
+        targets=torch.eye(3, dtype=torch.bool)[torch.arange(N_CLIPS) % 3],
         batch_size=batch_size,
         augment=changes.to(store.device) if augment else None,
     )

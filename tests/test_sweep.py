@@ -95,8 +95,8 @@ def test_trials_are_runs_that_never_meet_a_test_clip(sweep, tmp_path, monkeypatc
 def test_ctrl_c_saves_the_trial_and_the_same_command_goes_on(sweep, tmp_path, monkeypatch, capsys):
     report = audioml.sweep._report
 
-    def stop(trial, row):
-        report(trial, row)
+    def stop(trial, figure, row):
+        report(trial, figure, row)
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(audioml.sweep, "_report", stop)

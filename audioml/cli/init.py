@@ -12,8 +12,8 @@ def add_init(verbs: Verbs) -> None:
         "init",
         help="look at your own data and write a configuration for them",
         description="Look at a folder with a folder of sound files for each class, at a list of "
-        "clips (CSV with the columns path and label), or at data in ESC-50's layout, and write a "
-        "configuration that is ready to train.",
+        "clips (CSV with the columns path and label, or several labels parted by semicolons), or "
+        "at data in ESC-50's layout, and write a configuration that is ready to train.",
         epilog="examples:\n"
         "  audioml init FOLDER && audioml train own.yaml\n"
         "  audioml init clips.csv --out lungs.yaml\n",

@@ -88,6 +88,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         style="json" if arguments.json else arguments.format,
         n_top=arguments.top,
         timeline=arguments.timeline,
+        is_multi_label=classifier.is_multi_label,
     )
     _put_out(text, arguments.out)
     return code

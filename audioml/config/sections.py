@@ -263,6 +263,7 @@ class TrainConfig:
     compile: bool = False
     sync_batch_norm: bool = False
     patience: int = 0
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
     class_weights: Literal["equal", "balanced"] = "equal"
     on_bad_step: Literal["stop", "skip"] = "stop"
     auto_batch: bool = False
@@ -275,6 +276,11 @@ class TrainConfig:
         check("train.eval_batch_size", self.eval_batch_size, 1)
         check("train.seed", self.seed, 0, 2**63 - 1)
         check("train.patience", self.patience, 0)
+        if self.sampling == self.class_weights == "balanced":
+            raise ConfigError(
+                "train.sampling=balanced and train.class_weights=balanced both make up for rare "
+                "classes, and together do it twice; set one of them to its default"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,6 +334,11 @@ class RunConfig:
                 "frontend.windows and model.channels=windows go together, got "
                 f"frontend.windows={self.frontend.windows} and model.channels="
                 f"{self.model.channels}; set both or neither"
+            )
+        if self.augment.extra and self.train.sampling == "balanced":
+            raise ConfigError(
+                "augment.extra draws once a clip and epoch, and train.sampling=balanced takes some "
+                "clips several times; set augment.extra=[] or train.sampling=shuffled"
             )
         self._check_changes()
 

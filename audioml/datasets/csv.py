@@ -16,16 +16,21 @@ log = logging.getLogger("audioml")
 
 REQUIRED: Final = ("path", "label")
 OPTIONAL: Final = ("source", "fold", "start_s", "end_s", "split")
+_NAME: Final = r" *[^\x00-\x1f\x7f-\x9f;\s][^\x00-\x1f\x7f-\x9f;]*"
 _SECONDS: Final = r"[0-9]{1,7}(?:\.[0-9]*)?"
 _RULES: Final = {
     "path": (TEXT, "the name of a sound file"),
-    "label": (r"[^\x00-\x1f\x7f-\x9f;]+", "one label"),
+    "label": (_NAME, "a label, or several parted by semicolons"),
     "source": (TEXT, "the recording or patient the clip is from"),
     "fold": (r"0*[1-9][0-9]{0,8}", "an integer of at least 1"),
     "start_s": (_SECONDS, "a time in seconds, 0 or more"),
     "end_s": (rf"(?:{_SECONDS})?", "a time in seconds, or empty for the end of the file"),
     "split": ("|".join(get_args(Part)), f"one of {', '.join(get_args(Part))}"),
 }
+_SEVERAL: Final = (
+    rf"(?:{_NAME}(?:;{_NAME})*)?",
+    "labels parted by semicolons, or empty for a clip of none",
+)
 
 
 def read_csv(file: Path, root: Path, *, check_files: bool = True) -> Manifest:
@@ -34,6 +39,9 @@ def read_csv(file: Path, root: Path, *, check_files: bool = True) -> Manifest:
     It has the columns path and label, and perhaps source, fold, start_s, end_s and split. Several
     rows may name one file, as stretches of it. Without a column of sources a file is taken for a
     recording of its own, which the manifest says.
+
+    If any row has several labels, parted by semicolons, the data set is multi-label: any row may
+    then have any number of them, and an empty cell is a clip of none of the classes.
 
     Args:
         file: The list; fields separated by commas, semicolons or tabs.
@@ -51,11 +59,15 @@ def read_csv(file: Path, root: Path, *, check_files: bool = True) -> Manifest:
     frame = read_rows(file, REQUIRED, remedy, optional=OPTIONAL, separators=",;\t")
     _check_columns(file, frame)
     _check_separators(file, frame)
-    check_cells(file, frame, [(name, *_RULES[name]) for name in _RULES if name in frame])
+    is_multi_label = bool(frame["label"].str.contains(";").any())
+    rules = _RULES | ({"label": _SEVERAL} if is_multi_label else {})
+    check_cells(file, frame, [(name, *rules[name]) for name in rules if name in frame])
     _check_times(file, frame)
     _check_repeats(file, frame)
-    labels = tuple(sorted(frame["label"].unique()))
-    clips = tuple(_make_clips(file, frame, root, labels, check_files))
+    if is_multi_label:
+        frame["label"] = _sort_labels(file, frame["label"])
+    labels = tuple(sorted({name for cell in frame["label"] for name in _names(cell)}))
+    clips = tuple(_make_clips(file, frame, root, labels, check_files, is_multi_label))
     return Manifest(
         name=file.name,
         root=root,
@@ -67,7 +79,12 @@ def read_csv(file: Path, root: Path, *, check_files: bool = True) -> Manifest:
 
 
 def _make_clips(
-    file: Path, frame: pd.DataFrame, root: Path, labels: tuple[str, ...], check_files: bool
+    file: Path,
+    frame: pd.DataFrame,
+    root: Path,
+    labels: tuple[str, ...],
+    check_files: bool,
+    is_multi_label: bool,
 ) -> Iterator[Clip]:
     finder, missing = FileFinder(root), []
     target_of = {label: target for target, label in enumerate(labels)}
@@ -76,22 +93,45 @@ def _make_clips(
         path = finder.find(f"{file}, row {row}", root, name)
         if path is None and check_files:
             missing.append(f"{name} (row {row})")
+        targets = tuple(target_of[label] for label in _names(cells["label"]))
         yield Clip(
             path=path or root / name,
             label=cells["label"],
-            target=target_of[cells["label"]],
+            target=-1 if is_multi_label else targets[0],
             source=cells.get("source", Path(name).as_posix()),
             fold=int(cells["fold"]) if "fold" in cells else None,
             start_s=float(cells.get("start_s", 0.0)),
             end_s=float(cells["end_s"]) if cells.get("end_s") else None,
             part=cast(Part | None, cells.get("split")),
             row=row,
+            targets=targets if is_multi_label else None,
         )
     if missing:
         raise DataError(
             f"{file}: {len(missing)} of {len(frame)} rows name files that are not in {root}: "
             f"{describe_examples(missing)}; put them there, or set data.root"
         )
+
+
+def _names(cell: str) -> list[str]:
+    """List the labels in a cell."""
+    return cell.split(";") if cell else []
+
+
+def _sort_labels(file: Path, cells: pd.Series) -> pd.Series:
+    """Put the labels of each cell in alphabetical order.
+
+    Raises:
+        DataError: If a row has a label twice.
+    """
+    rows = cells.map(lambda cell: sorted(name.strip() for name in _names(cell)))
+    twice = rows[rows.map(lambda names: len(set(names)) < len(names))]
+    if len(twice):
+        raise DataError(
+            f"{file}, row {twice.index[0]}: a label is there twice, got {cells[twice.index[0]]!r}; "
+            "remove one"
+        )
+    return rows.map(";".join)
 
 
 def _check_columns(file: Path, frame: pd.DataFrame) -> None:

@@ -27,8 +27,9 @@ class Clip:
 
     Args:
         path: The audio file.
-        label: Name of its class.
-        target: Number of its class, 0 .. n_classes - 1.
+        label: Name of its class; where clips may have several, all of them in alphabetical order,
+            parted by semicolons, "" for none.
+        target: Number of its class, 0 .. n_classes - 1; -1 where clips may have several.
         source: The recording it was cut from (for medical sets, the patient). What is split.
         fold: The official fold, from 1, or None where the data set has none.
         start_s: First second of the clip in the file.
@@ -36,6 +37,8 @@ class Clip:
         part: The part of the data set's own split, or None where it has none.
         is_good: Whether its quality is good; None where nobody says.
         row: Its row in the data set's metadata, from 1, the header not counted.
+        targets: Numbers of its classes, any number of them, in a multi-label data set; None in
+            others.
         packed: Where its file stands in a shard, and None for a file of its own; then ``path`` is
             the name it had, relative to the data set's root.
     """
@@ -50,7 +53,13 @@ class Clip:
     part: Part | None = None
     is_good: bool | None = None
     row: int = 0
+    targets: tuple[int, ...] | None = None
     packed: "Packed | None" = None
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Numbers of its classes: one, or any number of them in a multi-label data set."""
+        return (self.target,) if self.targets is None else self.targets
 
     def contents(self) -> bytes | None:
         """Read its file, if that stands in a shard.
@@ -125,9 +134,22 @@ class Manifest:
         return len(self.labels)
 
     @property
+    def is_multi_label(self) -> bool:
+        """Whether a clip may have several classes, or none."""
+        return any(clip.targets is not None for clip in self.clips)
+
+    @property
     def targets(self) -> NDArray[np.int64]:
-        """Class numbers [clip]."""
+        """Class numbers [clip]; for data that are not multi-label."""
         return np.array([clip.target for clip in self.clips], dtype=np.int64)
+
+    @property
+    def has_class(self) -> NDArray[np.bool_]:
+        """Whether each clip has each class [clip, class]."""
+        matrix = np.zeros((len(self), self.n_classes), dtype=np.bool_)
+        for row, clip in zip(matrix, self.clips, strict=True):
+            row[list(clip.classes)] = True
+        return matrix
 
     @property
     def sources(self) -> NDArray[np.str_]:
@@ -139,6 +161,10 @@ class Manifest:
         path = self.clips[index].path
         is_inside = path.is_relative_to(self.root)
         return (path.relative_to(self.root) if is_inside else path).as_posix()
+
+    def class_names(self, clip: Clip) -> list[str]:
+        """Name a clip's classes."""
+        return [self.labels[number] for number in clip.classes]
 
     def describe(self, index: int) -> str:
         """Name a clip in messages: its row in the metadata and its file."""

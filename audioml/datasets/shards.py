@@ -37,6 +37,7 @@ _N_REQUESTS: Final = 16  # at a time, where sizes are asked for
 CLIP_COLUMNS: Final = (
     "label",
     "target",
+    "targets",
     "source",
     "fold",
     "start_s",
@@ -240,7 +241,8 @@ def make_manifest(folder: Folder, summary: dict[str, Any], frame: pd.DataFrame) 
 
 def _with_none(column: pd.Series) -> list[Any]:
     """List a column as Python's own values, with None where there is none."""
-    return column.astype(object).where(column.notna(), None).tolist()
+    values = column.astype(object).where(column.notna(), None).tolist()
+    return [tuple(value.tolist()) if isinstance(value, np.ndarray) else value for value in values]
 
 
 def _read_summary(folder: Folder) -> dict[str, Any]:
@@ -281,11 +283,12 @@ def _read_index(folder: Folder, summary: dict[str, Any]) -> pd.DataFrame:
         )
     check_parquet()
     frame = pd.read_parquet(io.BytesIO(contents))
-    n_of = {"shard": len(summary["shards"]), "target": len(summary["labels"])}
-    if not (
-        set(frame) >= {"path", "shard", *_PLACE, *CLIP_COLUMNS, *_MEASURED}
-        and all(frame[name].between(0, n - 1).all() for name, n in n_of.items())
-    ):
+    is_whole = set(frame) >= {"path", "shard", *_PLACE, *CLIP_COLUMNS, *_MEASURED}
+    if is_whole:
+        targets = frame["targets"].where(frame["targets"].notna(), frame["target"]).explode()
+        pairs = ((frame["shard"], summary["shards"]), (targets.dropna(), summary["labels"]))
+        is_whole = all(numbers.between(0, len(known) - 1).all() for numbers, known in pairs)
+    if not is_whole:
         raise DataError(f"{where}: not what audioml shard writes; write the shards anew")
     return frame
 

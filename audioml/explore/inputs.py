@@ -10,7 +10,7 @@ from audioml.config import ConfigError, DataConfig, RunConfig, load_config
 from audioml.datasets import load_manifest
 from audioml.datasets.files import list_sounds
 from audioml.datasets.folder import find_sources
-from audioml.datasets.manifest import Clip, Manifest
+from audioml.datasets.manifest import Clip, DataError, Manifest
 from audioml.first_config import recognise_data
 
 BESIDE: Final = "(no folder)"
@@ -57,7 +57,7 @@ def read_input(words: Sequence[str]) -> Input:
         )
     if not paths:
         config = load_config(files, overrides)
-        return Input(config=config, manifest=load_manifest(config.data, check_files=False))
+        return Input(config=config, manifest=_load(config.data))
     (path,) = paths
     if path.is_file() and path.suffix.lower() not in _LISTS:
         clip = Clip(path=path, label=path.name, target=0, source=path.name)
@@ -66,7 +66,22 @@ def read_input(words: Sequence[str]) -> Input:
     config = _load_config_for(path, files, overrides)
     if config.data.name == "folder":
         return Input(config=config, manifest=_read_folder(path, config.data.source_pattern))
-    return Input(config=config, manifest=load_manifest(config.data, check_files=False))
+    return Input(config=config, manifest=_load(config.data))
+
+
+def _load(data: DataConfig) -> Manifest:
+    """Load a data set, missing files included.
+
+    Raises:
+        DataError: If its clips have several labels: they are shown class by class.
+    """
+    manifest = load_manifest(data, check_files=False)
+    if manifest.is_multi_label:
+        raise DataError(
+            f"{data.manifest}: explore shows clips class by class, and here they have several "
+            "labels; give the folder of the sounds"
+        )
+    return manifest
 
 
 def _load_config_for(path: Path, files: Sequence[Path], overrides: Sequence[str]) -> RunConfig:

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import yaml
 
-from audioml import __version__
+from audioml import __version__, metrics
 from audioml.explore.survey import readable
 from audioml.markdown import markdown_table
 from audioml.report.charts import recall_intervals
@@ -22,6 +22,7 @@ _LICENCES: Final = {
     "icbhi": ("other", "ICBHI 2017 respiratory sound database: for research, with citation."),
     "physionet2016": ("odc-by", "PhysioNet/CinC Challenge 2016, ODC-BY."),
 }
+_KINDS: Final = (("f1", "macro_f1"), ("roc_auc", "macro_auc"))  # Hugging Face's names, and ours
 
 
 def render_card(content: Content) -> str:
@@ -53,8 +54,6 @@ are {content.chosen}.
 
 {markdown_table(("figure", "value"), list(list_tiles(content)))}
 
-The interval is a bootstrap over recordings; those of the classes are Wilson's:
-
 {_class_table(content)}
 
 ## Data
@@ -77,10 +76,10 @@ probability = Classifier.load("{run}")(waveform)  # [batch, time] -> [batch, cla
 
 ## Limits
 
-* It knows these classes alone, and gives one of them to any sound, silence included.
+* {_say_limit(content)}
 * Its figures hold for recordings like those it was tested on: other microphones, rooms and noise
   make them worse.
-* A probability is no certainty; the report's reliability diagram says how far to trust it.
+* A probability is no certainty{_say_trust(content)}.
 {_say_medical(data)}
 ## Training
 
@@ -93,7 +92,8 @@ def _front_matter(content: Content, licence: str) -> str:
     """Say the same to programs: Hugging Face's metadata, figures as a model index."""
     summary, name = content.summary, content.config.model.name
     data = str(summary["data"])
-    figures = (("accuracy", "accuracy"), ("f1", "macro_f1"), ("roc_auc", "macro_auc"))
+    kinds = (*_KINDS, (content.results.figure,) * 2)
+    figures = [(kind, key) for kind, key in sorted(kinds) if key in summary]
     results = {
         "task": {"type": "audio-classification"},
         "dataset": {"name": data, "type": data, "split": summary.get("evaluated_on", "test")},
@@ -106,7 +106,7 @@ def _front_matter(content: Content, licence: str) -> str:
         "pipeline_tag": "audio-classification",
         "license": licence,
         "tags": ["audio-classification", name],
-        "metrics": ["accuracy", "f1", "roc_auc"],
+        "metrics": [kind for kind, _ in figures],
         "model-index": [{"name": f"{name} on {data}", "results": [results]}],
     }
     return yaml.safe_dump(facts, sort_keys=False)
@@ -124,6 +124,8 @@ def _list_labels(content: Content) -> str:
 
 
 def _class_table(content: Content) -> str:
+    if content.results.is_multi_label:
+        return _precision_table(content)
     results, labels = content.results, content.results.labels
     n_clips = np.bincount(results.target, minlength=len(labels))
     recalls = recall_intervals(results.target, results.is_right, results.sources, len(labels))
@@ -132,7 +134,36 @@ def _class_table(content: Content) -> str:
         for label, n, (recall, low, high) in zip(labels, n_clips, recalls, strict=True)
         if n
     ]
-    return markdown_table(("class", "clips", "recall", "95 % interval"), rows)
+    table = markdown_table(("class", "clips", "recall", "95 % interval"), rows)
+    words = "The interval is a bootstrap over recordings; those of the classes are Wilson's:"
+    return f"{words}\n\n{table}"
+
+
+def _precision_table(content: Content) -> str:
+    rows = [
+        (
+            _write_plain(row["label"]),
+            f"{row['n_clips']}",
+            metrics.write_figure("average_precision", row["average_precision"]),
+            metrics.write_figure("share", row["share"]),
+        )
+        for row in content.class_table().to_dict("records")
+        if row["n_clips"]
+    ]
+    table = markdown_table(("class", "clips", "average precision", "by chance"), rows)
+    return f"The interval is a bootstrap over recordings.\n\n{table}"
+
+
+def _say_limit(content: Content) -> str:
+    if content.results.is_multi_label:
+        return "It knows these classes alone; a sound may get several of them, or none."
+    return "It knows these classes alone, and gives one of them to any sound, silence included."
+
+
+def _say_trust(content: Content) -> str:
+    if content.results.is_multi_label:
+        return ", and those of a sound's classes do not sum to 1"
+    return "; the report's reliability diagram says how far to trust it"
 
 
 def _say_medical(name: str) -> str:

@@ -29,7 +29,7 @@ def chart_curves(
 
     Args:
         history: A row an epoch.
-        name: The figure: ``loss`` or ``accuracy``.
+        name: The figure: ``loss``, ``accuracy`` or ``mean_average_precision``.
         title: What to call it.
         best_epoch: The epoch that validation chose, if it did.
     """
@@ -47,7 +47,7 @@ def chart_curves(
         for part, label, colour in parts
         if f"{part}_{name}" in history
     ]
-    limits = {"range": [0, 1.02]} if name == "accuracy" else {"rangemode": "tozero"}
+    limits = {"rangemode": "tozero"} if name == "loss" else {"range": [0, 1.02]}
     return {
         "data": data,
         "layout": {
@@ -140,6 +140,46 @@ def chart_recall(
             "xaxis": {"title": {"text": "Recall [%]"}, "range": [0, 102]},
             "yaxis": {"automargin": True, "type": "category"},  # also if classes are numbers
             "bargap": 0.35,
+        },
+    }
+
+
+def chart_precision(classes: pd.DataFrame) -> dict[str, Any]:
+    """Draw each class's average precision, and what chance would give it, the worst on top.
+
+    Args:
+        classes: Columns label, n_clips, share and average_precision (NaN where there is none).
+    """
+    rows = classes.sort_values("average_precision", ascending=False, na_position="first")
+    names = [escape(label) for label in rows["label"]]
+    bar = {
+        "type": "bar",
+        "orientation": "h",
+        "name": "the model",
+        "y": names,
+        "x": rows["average_precision"].fillna(0.0).tolist(),
+        "marker": {"color": _BLUE},
+        "customdata": rows["n_clips"].tolist(),
+        "hovertemplate": "%{y}: %{x:.4f}, %{customdata} clips<extra></extra>",
+    }
+    chance = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "by chance",
+        "y": names,
+        "x": rows["share"].tolist(),
+        "marker": {"symbol": "line-ns", "size": 14, "line": {"color": _ORANGE, "width": 3}},
+        "hovertemplate": "%{y}: %{x:.4f} by chance<extra></extra>",
+    }
+    return {
+        "data": [bar, chance],
+        "layout": {
+            "height": _MARGIN_PX + _ROW_PX * len(names),
+            "margin": {"l": 8, "r": 16, "t": 28, "b": 44},
+            "xaxis": {"title": {"text": "Average precision"}, "range": [0, 1.02]},
+            "yaxis": {"automargin": True},
+            "bargap": 0.35,
+            "legend": _LEGEND,
         },
     }
 

@@ -17,7 +17,7 @@ from audioml.runs import RunError
 
 _N_TOP: Final = 3
 _OF_SPLIT: Final = ("path", "label", "source", "part")
-_OF_EPOCHS: Final = ("epoch", "train_loss", "train_accuracy")
+_OF_EPOCHS: Final = ("epoch", "train_loss")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,6 +71,11 @@ class Content:
         if self.folds:
             return "those of each fold's best epoch on validation"
         return f"those of epoch {runs[0]['best_epoch']}, the best on validation"
+
+    def class_table(self) -> pd.DataFrame:
+        """Read what per_class.csv says of the classes; of a cross-validation over its folds."""
+        labels = self.results.labels  # as "NA", which would be read as none
+        return pd.read_csv(_find(self.path / "per_class.csv")).assign(label=labels)
 
     def top(self) -> list[list[tuple[str, float]]]:
         """List each clip's likeliest classes with their probabilities."""

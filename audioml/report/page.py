@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from audioml import __version__
+from audioml import __version__, metrics
 from audioml.config import to_yaml
 from audioml.explore.survey import readable
 from audioml.model_files import ModelError
@@ -16,13 +16,13 @@ from audioml.pages import render
 from audioml.report.charts import (
     calibration,
     chart_curves,
+    chart_precision,
     chart_recall,
     chart_reliability,
     recall_intervals,
 )
 from audioml.report.content import Content
 from audioml.report.sounds import MOST_PICTURED, Sounds
-from audioml.statistics import bootstrap_mean
 
 log = logging.getLogger("audioml")
 
@@ -39,19 +39,12 @@ def render_report(content: Content) -> str:
     """Write the page of a finished run or cross-validation."""
     summary, results = content.summary, content.results
     sounds = Sounds(content)
-    mistakes = sounds.choose_mistakes()
-    has_sounds = content.manifest is not None
-    audio = dict(sounds.audio(sounds.choose_heard())) if has_sounds else {}
-    pictures = dict(sounds.pictures(mistakes[:MOST_PICTURED])) if has_sounds else {}
-    table, error = calibration(results.probability.max(axis=1), results.is_right)
-    counts = results.confusion_matrix()
     demonstrations, not_shown = _demonstrate(sounds)
-    intervals = recall_intervals(
-        results.target, results.is_right, results.sources, len(results.labels)
-    )
+    classes = _judge_ranks(content) if results.is_multi_label else _judge(content, sounds)
+    score = metrics.write_figure(results.figure, summary[results.figure])
     return render(
         "report.html",
-        title=f"{content.path.name}: {summary['accuracy']:.1%} on {summary['data']}",
+        title=f"{content.path.name}: {score} on {summary['data']}",
         name=readable(content.path.name),
         data=readable(str(summary["data"])),
         model=content.config.model.name,
@@ -61,22 +54,14 @@ def render_report(content: Content) -> str:
         protocol=summary["protocol"],
         protocol_words=PROTOCOLS.get(summary["protocol"], ""),
         fold=summary.get("fold"),
+        figure=_title(results.figure),
         folds=list(_list_folds(content)),
-        folds_mean=_average_folds(summary),
+        folds_mean=_average_folds(content),
         chosen=content.chosen,
-        is_beside=len(results.labels) <= _MOST_BESIDE,
         curves=_curves(content),
-        recall=chart_recall(results.labels, intervals, counts.sum(axis=1).tolist()),
-        reliability=chart_reliability(table),
-        calibration_error=f"{error:.1%}",
         labels=results.labels,
-        matrix=_matrix(counts),
-        clips=_list_clips(content, audio),
-        has_sounds=has_sounds,
+        has_sounds=content.manifest is not None,
         lost=readable(content.lost),
-        n_heard=len(audio),
-        mistakes=_list_mistakes(content, mistakes, pictures, audio),
-        n_mistakes=len(mistakes),
         demonstrations=demonstrations,
         not_shown=not_shown,
         parts=content.split["part"].value_counts().to_dict(),
@@ -88,7 +73,44 @@ def render_report(content: Content) -> str:
         commands=list(_list_commands(content)),
         version=__version__,
         charts=True,
+        **classes,
     )
+
+
+def _judge(content: Content, sounds: Sounds) -> dict[str, Any]:
+    """Show which classes are taken for which, and the mistakes."""
+    results = content.results
+    mistakes = sounds.choose_mistakes()
+    has_sounds = content.manifest is not None
+    audio = dict(sounds.audio(sounds.choose_heard())) if has_sounds else {}
+    pictures = dict(sounds.pictures(mistakes[:MOST_PICTURED])) if has_sounds else {}
+    table, error = calibration(results.probability.max(axis=1), results.is_right)
+    counts = results.confusion_matrix()
+    intervals = recall_intervals(
+        results.target, results.is_right, results.sources, len(results.labels)
+    )
+    return {
+        "precision": None,
+        "is_beside": len(results.labels) <= _MOST_BESIDE,
+        "recall": chart_recall(results.labels, intervals, counts.sum(axis=1).tolist()),
+        "reliability": chart_reliability(table),
+        "calibration_error": f"{error:.1%}",
+        "matrix": _matrix(counts),
+        "clips": _list_clips(content, audio),
+        "n_heard": len(audio),
+        "mistakes": _list_mistakes(content, mistakes, pictures, audio),
+        "n_mistakes": len(mistakes),
+    }
+
+
+def _judge_ranks(content: Content) -> dict[str, Any]:
+    """Show how well each class's clips are ranked: of several classes none is the right one."""
+    precision = chart_precision(content.class_table())
+    return {"precision": precision, "matrix": [], "mistakes": [], "n_mistakes": 0}
+
+
+def _title(figure: str) -> str:
+    return figure.replace("_", " ").capitalize()
 
 
 def _demonstrate(sounds: Sounds) -> tuple[list[dict[str, Any]], str]:
@@ -103,26 +125,30 @@ def _demonstrate(sounds: Sounds) -> tuple[list[dict[str, Any]], str]:
 def list_tiles(content: Content) -> Iterator[tuple[str, str]]:
     """List the main figures, with the interval over recordings."""
     summary, results = content.summary, content.results
-    low, high = bootstrap_mean(results.is_right.astype(np.float64), results.sources)
-    yield "Accuracy", f"{summary['accuracy']:.1%}"
-    yield "95 % interval", f"{low:.1%} to {high:.1%}"
-    if "accuracy_sd" in summary:
-        yield "Deviation of folds", f"{summary['accuracy_sd']:.1%}"
+    figure = results.figure
+    low, high = (metrics.write_figure(figure, end) for end in results.interval())
+    yield _title(figure), metrics.write_figure(figure, summary[figure])
+    yield "95 % interval", f"{low} to {high}"
+    if f"{figure}_sd" in summary:
+        yield "Deviation of folds", metrics.write_figure(figure, summary[f"{figure}_sd"])
     yield "Macro AUC", f"{summary['macro_auc']:.4f}"
-    yield "Macro F1", f"{summary['macro_f1']:.3f}"
+    if not results.is_multi_label:
+        yield "Macro F1", f"{summary['macro_f1']:.3f}"
     for key in ("sensitivity", "specificity", "icbhi_score", "modified_accuracy"):
         if key in summary:
-            yield key.replace("_", " ").capitalize(), f"{summary[key]:.1%}"
+            yield _title(key), f"{summary[key]:.1%}"
     yield "Tested clips", f"{len(results.predictions):,}"
-    yield "Mistakes", f"{int((~results.is_right).sum()):,}"
+    if not results.is_multi_label:
+        yield "Mistakes", f"{int((~results.is_right).sum()):,}"
 
 
 def _list_folds(content: Content) -> Iterator[dict[str, Any]]:
+    figure = content.results.figure
     for fold in content.summary.get("folds", ()):
         report = content.folds[fold["fold"]] / "report.html"
         yield {
             "fold": fold["fold"],
-            "accuracy": f"{fold['accuracy']:.1%}",
+            "score": metrics.write_figure(figure, fold[figure]),
             "macro_auc": f"{fold['macro_auc']:.4f}",
             "n_test": fold["n_test"],
             "train_time": f"{fold['train_time_s']:,.0f} s",
@@ -130,12 +156,16 @@ def _list_folds(content: Content) -> Iterator[dict[str, Any]]:
         }
 
 
-def _average_folds(summary: dict[str, Any]) -> dict[str, str]:
+def _average_folds(content: Content) -> dict[str, str]:
     """Give mean and deviation of what folds have in common; nothing for a single run."""
+    summary, figure = content.summary, content.results.figure
     if "folds" not in summary:
         return {}
+    mean, deviation = (
+        metrics.write_figure(figure, summary[f"{figure}{end}"]) for end in ("", "_sd")
+    )
     return {
-        "accuracy": f"{summary['accuracy']:.1%} ± {summary['accuracy_sd']:.1%}",
+        "score": f"{mean} ± {deviation}",
         "macro_auc": f"{summary['macro_auc']:.4f} ± {summary['macro_auc_sd']:.4f}",
         "n_test": f"{summary['n_test']} in all",
         "train_time": f"{summary['train_time_s']:,.0f} s in all",
@@ -146,11 +176,11 @@ def _curves(content: Content) -> list[dict[str, Any]]:
     history = content.history
     if history is None or not len(history):
         return []
-    best = content.summary.get("best_epoch")
-    return [
-        chart_curves(history, "loss", "Loss", best),
-        chart_curves(history, "accuracy", "Accuracy", best),
-    ]
+    best, figure = content.summary.get("best_epoch"), content.results.figure
+    curves = [chart_curves(history, "loss", "Loss", best)]
+    if f"val_{figure}" in history or f"train_{figure}" in history:
+        curves.append(chart_curves(history, figure, _title(figure), best))
+    return curves
 
 
 def _matrix(counts: Any) -> list[list[dict[str, Any]]]:

@@ -67,8 +67,7 @@ def make_loader(store, frontend, augment=None):
         store=store,
         frontend=frontend,
         clip_index=torch.arange(n_clips),
-        targets=torch.zeros(n_clips, dtype=torch.int64),
-        n_classes=1,
+        targets=torch.ones(n_clips, 1, dtype=torch.bool),
         batch_size=4,
         augment=augment,
     )
