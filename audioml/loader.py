@@ -17,7 +17,6 @@ from audioml.augment.functional import audible_ratio
 from audioml.decode import FULL_SCALE
 from audioml.frontend import BandLevels
 from audioml.frontend.recipe import Reading, Recipe
-from audioml.progress import track
 from audioml.ranks import ALONE, Ranks
 from audioml.rng import Stream, clips_of, permutation, uniform
 from audioml.sampling import draw_balanced
@@ -388,23 +387,3 @@ class Loader:
             other = self._targets[partner[0]].float()
             target = torch.lerp(other, target, plan.ratio[part])
         return Batch(rendered[:, None], target, clip_index)
-
-
-def training_statistics(loader: Loader) -> tuple[Tensor, Tensor]:
-    """Measure levels over a loader's clips, which must be the training clips.
-
-    Args:
-        loader: Unaugmented training clips, with a front end that does not normalise yet.
-
-    Returns:
-        Mean and standard deviation of each mel band, of every window, in dB.
-    """
-    n_bands = len(loader.frontend.frequencies)
-    sums = torch.zeros(2, n_bands, dtype=torch.float64, device=loader.device)
-    n_frames = 0
-    for batch in track(loader.epoch(0), task="statistics", total=len(loader), unit="batch"):
-        level = batch.input[:, 0].double()
-        sums += torch.stack((level.sum((0, 2)), level.square().sum((0, 2))))
-        n_frames += level.shape[0] * level.shape[2]
-    mean, square = sums / n_frames
-    return mean.float(), (square - mean.square()).clamp(min=0.0).sqrt().float()

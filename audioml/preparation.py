@@ -28,8 +28,9 @@ from audioml.datasets.manifest import DataError, Manifest
 from audioml.effects import Effects
 from audioml.frontend import BandLevels, choose_kind
 from audioml.frontend.functional import read_waveforms
-from audioml.loader import Loader, training_statistics
+from audioml.loader import Loader
 from audioml.models import Network, build_model, wants_weights
+from audioml.normalization import training_statistics
 from audioml.ranks import ALONE, Ranks
 from audioml.similarity import NearDuplicate, find_near_duplicates
 from audioml.splits import Split, make_split

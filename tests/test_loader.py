@@ -10,7 +10,8 @@ from audioml.augment.functional import mask_bounds, mixing_gains
 from audioml.clips import collect
 from audioml.config import AugmentConfig, MixupConfig
 from audioml.frontend import LogMel, choose_kind
-from audioml.loader import Loader, training_statistics
+from audioml.loader import Loader
+from audioml.normalization import training_statistics
 from audioml.ranks import ALONE, Ranks
 from audioml.rng import Stream, uniform
 from audioml.store import WaveformStore

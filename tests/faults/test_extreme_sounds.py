@@ -20,7 +20,8 @@ from audioml.config import (
 )
 from audioml.datasets.manifest import DataError
 from audioml.frontend import LogMel
-from audioml.loader import Loader, training_statistics
+from audioml.loader import Loader
+from audioml.normalization import training_statistics
 from audioml.store import WaveformStore
 
 CPU = torch.device("cpu")
