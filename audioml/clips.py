@@ -161,8 +161,8 @@ def decode_all(
     length = [header.length(sample_rate) for header in headers]
     samples = torch.empty(sum(length), dtype=torch.int16)
     places = samples.split(length)
-    facts = _decode_each(manifest, headers, sample_rate, n_threads, device, places)
-    return DecodedClips(samples=samples, **vars(_checked(manifest, facts, skip_bad)))
+    facts = decode_some(manifest, headers, sample_rate, n_threads, device, places)
+    return DecodedClips(samples=samples, **vars(check_decoded(manifest, facts, skip_bad)))
 
 
 def measure_all(
@@ -178,16 +178,26 @@ def measure_all(
 
     Of shards that were measured at this rate the index tells as much.
     """
-    known = manifest.measured
-    if known is not None and known.sample_rate == sample_rate:
-        return ClipFacts(
-            length=torch.tensor([header.length(sample_rate) for header in headers]),
-            rms=torch.from_numpy(known.rms),
-            digests=known.digests,
-        )
+    known = known_facts(manifest, headers, sample_rate)
+    if known is not None:
+        return known
     places = [None] * len(headers)
-    facts = _decode_each(manifest, headers, sample_rate, n_threads, device, places)
-    return _checked(manifest, facts, skip_bad)
+    facts = decode_some(manifest, headers, sample_rate, n_threads, device, places)
+    return check_decoded(manifest, facts, skip_bad)
+
+
+def known_facts(
+    manifest: Manifest, headers: Sequence[ClipHeader], sample_rate: int
+) -> ClipFacts | None:
+    """Give what decoding would tell, if the data set's index says as much; else None."""
+    known = manifest.measured
+    if known is None or known.sample_rate != sample_rate:
+        return None
+    return ClipFacts(
+        length=torch.tensor([header.length(sample_rate) for header in headers]),
+        rms=torch.from_numpy(known.rms),
+        digests=known.digests,
+    )
 
 
 def collect(clips: Sequence[NDArray[np.int16]]) -> DecodedClips:
@@ -229,34 +239,58 @@ def _scan(sample_rate: int, clip: Clip) -> ClipHeader:
     return ClipHeader(layout, n_frames)
 
 
-def _decode_each(
+def decode_some(
     manifest: Manifest,
     headers: Sequence[ClipHeader],
     sample_rate: int,
     n_threads: int,
     device: torch.device,
     places: Sequence[Tensor | None],
+    wanted: range | None = None,
 ) -> ClipFacts:
-    """Decode all clips, into their places where they have one, and measure them."""
+    """Decode clips, into their places where they have one, and measure them.
 
-    def decode(clip: Clip, header: ClipHeader, out: Tensor | None) -> tuple[float, str] | str:
+    Args:
+        manifest: The clips.
+        headers: As in ``decode_all``, which the other arguments are as well.
+        sample_rate: The wanted rate [Hz].
+        n_threads: Threads, 0 for Python's choice.
+        device: Where samples are converted, mixed and resampled.
+        places: Where each clip's samples are kept [clip]; None for nowhere.
+        wanted: Which clips are decoded; None for all.
+
+    Returns:
+        What decoding told of these clips, in order; bad ones by their number in the manifest.
+    """
+    wanted = range(len(manifest)) if wanted is None else wanted
+
+    def decode(clip: int) -> tuple[float, str] | str:
         try:
-            samples = _decode(clip, header, sample_rate, device)
+            samples = _decode(manifest.clips[clip], headers[clip], sample_rate, device)
         except DecodeError as error:
             return str(error)
+        out = places[clip]
         return _measure((samples.cpu() if out is None else out.copy_(samples)).numpy())
 
     with thread_pool(n_threads) as pool:
-        decoded = pool.map(decode, manifest.clips, headers, places)
-        results = list(track(decoded, task="decode", total=len(manifest), unit="clip"))
-    bad = {clip: result for clip, result in enumerate(results) if isinstance(result, str)}
-    length = [header.length(sample_rate) for header in headers]
+        decoded = pool.map(decode, wanted)
+        results = list(track(decoded, task="decode", total=len(wanted), unit="clip"))
+    bad = {
+        clip: result
+        for clip, result in zip(wanted, results, strict=True)
+        if isinstance(result, str)
+    }
+    length = [headers[clip].length(sample_rate) for clip in wanted]
     measured = [(0.0, "") if isinstance(result, str) else result for result in results]
     return replace(_facts(length, measured), bad=bad)
 
 
-def _checked(manifest: Manifest, facts: ClipFacts, skip_bad: bool) -> ClipFacts:
-    """Return what decoding told, if no clip is bad or bad ones may be skipped."""
+def check_decoded(manifest: Manifest, facts: ClipFacts, skip_bad: bool) -> ClipFacts:
+    """Return what decoding told, if no clip is bad or bad ones may be skipped.
+
+    Raises:
+        DataError: Else; names the files, their rows and the reasons.
+    """
     if facts.bad and not skip_bad:
         faults = [f"{manifest.describe(clip)}: {reason}" for clip, reason in facts.bad.items()]
         more = f"\n  and {len(faults) - 10} more" if len(faults) > 10 else ""

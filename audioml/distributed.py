@@ -82,6 +82,8 @@ def together(ranks: Ranks) -> Iterator[None]:
     failure, text = None, ""
     try:
         yield
+    except SharedError:  # from within, and known to all
+        raise
     except (UserError, OSError) as error:
         failure, text = error, str(error)
     texts = gather(ranks, text)

@@ -18,13 +18,12 @@ from audioml.clips import (
     ClipHeader,
     DecodedClips,
     clip_reader,
-    decode_all,
-    measure_all,
     scan_headers,
 )
 from audioml.config import ConfigError, DataConfig, RunConfig
 from audioml.datasets import load_configured
 from audioml.datasets.manifest import DataError, Manifest
+from audioml.decoding import decode_together
 from audioml.effects import Effects
 from audioml.frontend import BandLevels, choose_kind
 from audioml.frontend.functional import read_waveforms
@@ -105,7 +104,7 @@ def prepare(
         input_size=config.input_size,
         trained=not resumes,
     )
-    headers, place, clips = _decode(config, manifest, device)
+    headers, place, clips = _decode(config, manifest, device, ranks)
     split, bad_files = skip_bad_files(manifest, split, clips.bad, data.max_bad_share)
     read = clip_reader(manifest, headers, config.audio.sample_rate, clips, device)
     audit = audit_split(
@@ -144,7 +143,7 @@ def _load_manifest(data: DataConfig) -> Manifest:
 
 
 def _decode(
-    config: RunConfig, manifest: Manifest, device: torch.device
+    config: RunConfig, manifest: Manifest, device: torch.device, ranks: Ranks
 ) -> tuple[list[ClipHeader], Place, ClipFacts]:
     """Choose by the headers where the clips are kept, and decode all of them."""
     audio = config.audio
@@ -156,9 +155,17 @@ def _decode(
         device_budget_gib=audio.device_budget_gib,
         host_budget_gib=audio.host_budget_gib,
     )
-    decoding = (manifest, headers, audio.sample_rate, audio.decode_threads, device)
-    decode = measure_all if place == "stream" else decode_all
-    return headers, place, decode(*decoding, skip_bad=config.data.on_bad_file == "skip")
+    clips = decode_together(
+        manifest,
+        headers,
+        audio.sample_rate,
+        audio.decode_threads,
+        device,
+        keeps=place != "stream",
+        skip_bad=config.data.on_bad_file == "skip",
+        ranks=ranks,
+    )
+    return headers, place, clips
 
 
 def _find_near_duplicates(
