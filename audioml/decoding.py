@@ -24,7 +24,7 @@ from audioml.clips import (
     measure_all,
 )
 from audioml.datasets.manifest import Manifest
-from audioml.distributed import gather, together
+from audioml.distributed import any_rank, gather, together
 from audioml.ranks import ALONE, Ranks
 
 log = logging.getLogger("audioml")
@@ -62,8 +62,8 @@ def decode_together(
         DataError: If any clip can't be decoded, on all ranks of the machine.
     """
     length = [header.length(sample_rate) for header in headers]
-    mates, samples = _share(manifest, sum(length), keeps, ranks)
     known = None if keeps else known_facts(manifest, headers, sample_rate)
+    mates, samples = _share(manifest, sum(length), keeps, known is None, ranks)
     if known is not None:
         return known
     if len(mates) == 1:
@@ -87,9 +87,11 @@ def decode_together(
 
 
 def _share(
-    manifest: Manifest, n_samples: int, keeps: bool, ranks: Ranks
+    manifest: Manifest, n_samples: int, keeps: bool, decodes: bool, ranks: Ranks
 ) -> tuple[range, Tensor | None]:
     """Say which ranks share this one's work, and map what they write to, if that is kept.
+
+    Ranks share on every machine or on none: so all exchange the same things from here on.
 
     Returns:
         The ranks, this one among them; and the samples [n_samples], int16, or None.
@@ -106,7 +108,9 @@ def _share(
     name = offers[0][1]
     samples = None
     try:
-        is_shared = len({files for files, _ in offers}) == 1 and bool(name or not keeps)
+        has_same = len(mates) > 1 and len({files for files, _ in offers}) == 1
+        can_share = has_same and decodes and bool(name or not keeps)
+        is_shared = not any_rank(ranks, not can_share)[0]
         with together(ranks):
             if is_shared and keeps:
                 samples = torch.from_file(name, shared=True, size=n_samples, dtype=torch.int16)
