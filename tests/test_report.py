@@ -62,6 +62,14 @@ def test_nothing_outside_is_asked(run):
     assert "default-src 'none'" in page
 
 
+def test_augmentation_names_no_epoch_that_was_not(run):
+    page = (run / "report.html").read_text()
+    named = {int(number) for number in re.findall(r"\(epoch (\d+)\)", page)}
+    assert named
+    assert max(named) <= json.loads((run / "summary.json").read_text())["epochs"]
+    assert "(were there more epochs)" in page
+
+
 def test_the_card(run):
     card = (run / "model_card.md").read_text()
     assert card.startswith("---\nlibrary_name: audioml\n")

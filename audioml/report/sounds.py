@@ -119,7 +119,10 @@ class Sounds:
 
     def _show_change(self, change: Change, top_db: float, frontend: BandLevels) -> dict[str, Any]:
         value = "" if change.name == "original" else change.value
-        when = "" if change.epoch is None else f" (epoch {change.epoch})"
+        when = ""
+        if change.epoch is not None:
+            is_over = change.epoch > self.content.config.train.epochs
+            when = " (were there more epochs)" if is_over else f" (epoch {change.epoch})"
         waveform = change.waveform
         return {
             "title": _TITLES.get(change.name, change.name.capitalize()),
