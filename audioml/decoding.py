@@ -3,12 +3,9 @@
 import logging
 import os
 import platform
-import shutil
-import tempfile
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Final
 
 import torch
 from torch import Tensor
@@ -29,8 +26,6 @@ from audioml.ranks import ALONE, Ranks
 
 log = logging.getLogger("audioml")
 
-_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - what is made there has a name of its own
-
 
 def decode_together(
     manifest: Manifest,
@@ -46,7 +41,7 @@ def decode_together(
     """Decode a data set; see ``decode_all``, and ``measure_all`` where nothing is kept.
 
     Ranks of one machine that read the same files share the work, and what is kept: one copy in
-    shared memory. Where that has no room, or files differ, each rank decodes all for itself.
+    shared memory. Where that can't be had, or files differ, each rank decodes all for itself.
 
     Args:
         manifest: The clips.
@@ -63,7 +58,8 @@ def decode_together(
     """
     length = [header.length(sample_rate) for header in headers]
     known = None if keeps else known_facts(manifest, headers, sample_rate)
-    mates, samples = _share(manifest, sum(length), keeps, known is None, ranks)
+    n_kept = sum(length) if keeps else 0
+    mates, samples = _share(manifest, n_kept, known is None and sum(length) > 0, ranks)
     if known is not None:
         return known
     if len(mates) == 1:
@@ -72,10 +68,11 @@ def decode_together(
     places: Sequence[Tensor | None] = [None] * len(headers)
     if samples is not None:
         places = samples.split(length)
-    own = Ranks(ranks.rank - mates.start, len(mates)).share(len(manifest))
+    own = Ranks(mates.index(ranks.rank), len(mates)).share(len(manifest))
     with together(ranks):
         part = decode_some(manifest, headers, sample_rate, n_threads, device, places, own)
-    told = gather(ranks, (part.rms, part.digests, dict(part.bad)))[mates.start : mates.stop]
+    everywhere = gather(ranks, (part.rms, part.digests, dict(part.bad)))
+    told = [everywhere[mate] for mate in mates]
     facts = ClipFacts(
         length=torch.tensor(length),
         rms=torch.cat([rms for rms, _, _ in told]),
@@ -87,56 +84,71 @@ def decode_together(
 
 
 def _share(
-    manifest: Manifest, n_samples: int, keeps: bool, decodes: bool, ranks: Ranks
-) -> tuple[range, Tensor | None]:
-    """Say which ranks share this one's work, and map what they write to, if that is kept.
+    manifest: Manifest, n_kept: int, decodes: bool, ranks: Ranks
+) -> tuple[list[int], Tensor | None]:
+    """Say which ranks share this one's work, and map the memory that they keep it in.
 
-    Ranks share on every machine or on none: so all exchange the same things from here on.
+    Ranks share on every machine or on none: so all exchange the same things from here on. The
+    memory has no name that could outlive the processes.
+
+    Args:
+        manifest: The clips.
+        n_kept: Samples that are kept; 0 for none.
+        decodes: Whether there is anything to decode.
+        ranks: Which of the processes this is.
 
     Returns:
-        The ranks, this one among them; and the samples [n_samples], int16, or None.
+        The ranks, this one among them; and the samples [n_kept], int16, or None.
     """
-    alone = range(ranks.rank, ranks.rank + 1)
     if not ranks.are_several:
-        return alone, None
-    first = ranks.rank - ranks.local_rank
-    mates = range(first, first + ranks.local_size)
+        return [ranks.rank], None
     with together(ranks):  # meets as well those that failed before they came here
-        makes = keeps and ranks.rank == first and len(mates) > 1
-        file = _make_file(2 * n_samples) if makes else ""
-    offers = gather(ranks, (_name_files(manifest), file))[mates.start : mates.stop]
-    name = offers[0][1]
-    samples = None
+        place = _name_place(manifest)
+    places = gather(ranks, place)
+    mates = [rank for rank, place in enumerate(places) if place == places[ranks.rank]]
+    handle, samples = None, None
     try:
-        has_same = len(mates) > 1 and len({files for files, _ in offers}) == 1
-        can_share = has_same and decodes and bool(name or not keeps)
-        is_shared = not any_rank(ranks, not can_share)[0]
-        with together(ranks):
-            if is_shared and keeps:
-                samples = torch.from_file(name, shared=True, size=n_samples, dtype=torch.int16)
+        if n_kept and ranks.rank == mates[0] and len(mates) > 1:
+            handle = _reserve(2 * n_kept)
+        files = gather(ranks, "" if handle is None else f"/proc/{os.getpid()}/fd/{handle}")
+        if files[mates[0]]:
+            samples = _map(files[mates[0]], n_kept)
+        can_share = len(mates) > 1 and decodes and (samples is not None or not n_kept)
+        (fails,) = any_rank(ranks, not can_share)
     finally:
-        if file:  # all have mapped it, or none will; memory stays until the last one ends
-            Path(file).unlink()
-    return (mates, samples) if is_shared else (alone, None)
+        if handle is not None:
+            os.close(handle)
+    return ([ranks.rank], None) if fails else (mates, samples)
 
 
-def _name_files(manifest: Manifest) -> str:
-    """Name the machine and the files: ranks may be given different ones."""
-    root = Path(manifest.root)
-    place = str(root.resolve()) if root.exists() else str(manifest.root)  # shards in a store
-    return f"{platform.node()} {place}"
+def _name_place(manifest: Manifest) -> str:
+    """Name machine, container and folder: ranks may see different ones."""
+    root, namespace = Path(manifest.root), Path("/proc/self/ns/pid")
+    container = str(namespace.readlink()) if namespace.exists() else ""
+    folder = str(root.resolve()) if root.exists() else str(manifest.root)  # shards in a store
+    return f"{platform.node()} {container} {folder}"
 
 
-def _make_file(n_bytes: int) -> str:
-    """Make a file of so many bytes in shared memory; "" where there is no room for it."""
-    if not _SHARED_MEMORY.is_dir() or shutil.disk_usage(_SHARED_MEMORY).free < n_bytes:
-        log.warning(
-            "store     %s has no room for %.2f GiB: every rank decodes and keeps all clips itself",
-            _SHARED_MEMORY,
-            n_bytes / 2**30,
-        )
-        return ""
-    handle, name = tempfile.mkstemp(prefix="audioml-", dir=_SHARED_MEMORY)
-    with os.fdopen(handle, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, n_bytes)  # else a write without room ends the process
-    return name
+def _reserve(n_bytes: int) -> int | None:
+    """Make memory that other processes can map; None where that can't be had."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    handle = os.memfd_create("audioml")
+    try:
+        os.posix_fallocate(handle, 0, n_bytes)  # else a write without room would end the process
+    except OSError as error:
+        os.close(handle)
+        log.warning("store     no shared memory (%s): every rank keeps all clips itself", error)
+        return None
+    return handle
+
+
+def _map(file: str, n_samples: int) -> Tensor | None:
+    """Map what another process has reserved; None if the system does not let us."""
+    try:
+        if Path(file).stat().st_size != 2 * n_samples:
+            raise OSError(f"{file} is another file here")
+        return torch.from_file(file, shared=True, size=n_samples, dtype=torch.int16)
+    except (OSError, RuntimeError) as error:  # the latter is torch's
+        log.warning("store     memory can't be shared (%s): every rank keeps all clips", error)
+        return None

@@ -24,14 +24,12 @@ class Ranks:
         rank: Its number, from 0.
         size: How many there are.
         local_rank: Its number among those of its machine: the GPU it takes.
-        local_size: How many of them its machine has.
         restart: How often torchrun has started the job anew.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    local_size: int = 1
     restart: int = 0
 
     @property
@@ -56,19 +54,12 @@ def read_ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
     """Read what torchrun, or another launcher that names things as it does, says.
 
     Args:
-        environment: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE and
-            TORCHELASTIC_RESTART_COUNT.
+        environment: RANK, WORLD_SIZE, LOCAL_RANK and TORCHELASTIC_RESTART_COUNT.
 
     Raises:
         UserError: If they can't be.
     """
-    names = (
-        "RANK",
-        "WORLD_SIZE",
-        "LOCAL_RANK",
-        "LOCAL_WORLD_SIZE",
-        "TORCHELASTIC_RESTART_COUNT",
-    )
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT")
     given = {name: environment[name] for name in names if name in environment}
     said = " ".join(f"{name}={value}" for name, value in given.items())
     try:
@@ -76,12 +67,11 @@ def read_ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
     except ValueError as error:
         raise UserError(f"the environment says {said}: expected numbers; use torchrun") from error
     rank, size = numbers.get("RANK", 0), numbers.get("WORLD_SIZE", 1)
-    local_rank, restart = numbers.get("LOCAL_RANK", 0), numbers.get(names[-1], 0)
-    local_size = numbers.get("LOCAL_WORLD_SIZE", 1)
+    local_rank, restart = (numbers.get(name, 0) for name in names[2:])
     is_alone = size == 1 and rank == 0
     if not (is_alone or ("RANK" in given and "MASTER_ADDR" in environment and 0 <= rank < size)):
         raise UserError(
             f"the environment says {said}: expected RANK below WORLD_SIZE, and MASTER_ADDR; "
             "use torchrun, or unset them"
         )
-    return Ranks(rank, size, local_rank, local_size, restart)
+    return Ranks(rank, size, local_rank, restart)

@@ -50,8 +50,7 @@ def _enter(rank, n_ranks, port, function, arguments):
     import torch
 
     torch.set_num_threads(1)
-    place = {"RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": port}
-    place |= {"WORLD_SIZE": n_ranks, "LOCAL_WORLD_SIZE": n_ranks}
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": n_ranks, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in place.items()}
     os.environ["MASTER_ADDR"] = "127.0.0.1"
     function(rank, *arguments)

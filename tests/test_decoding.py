@@ -1,5 +1,4 @@
-from pathlib import Path
-
+import pytest
 import torch
 from jobs import run_ranks
 from tiny import make_tiny
@@ -10,6 +9,7 @@ from audioml.config import DataConfig
 from audioml.datasets import load_manifest
 from audioml.decoding import decode_together
 from audioml.distributed import SharedError, joined, together
+from audioml.errors import UserError
 from audioml.ranks import read_ranks
 
 RATE = 8000
@@ -36,7 +36,6 @@ def decode(rank, root, other, bad):
         return decode_clip(*arguments)
 
     clips._decode = counted
-    decoding._SHARED_MEMORY = root.parent / "memory"
 
     def run(folder, keeps=True):
         counts.append(0)
@@ -55,8 +54,13 @@ def decode(rank, root, other, bad):
         found = run(folder)
         assert counts[-1] == 45
         assert_as_alone(found, folder, keeps=True)
-        decoding._make_file = lambda n_bytes: ""
+        reserve, map_memory = decoding._reserve, decoding._map
+        decoding._reserve = lambda n_bytes: None
         assert_as_alone(run(root), root, keeps=True)
+        decoding._reserve = reserve
+        decoding._map = lambda *_: map_memory("/nowhere", 1) if rank else map_memory(*_)
+        assert_as_alone(run(root), root, keeps=True)
+        decoding._map = map_memory
         failed = ""
         try:
             with together(ranks):
@@ -72,14 +76,33 @@ def test_ranks_of_a_machine_decode_and_keep_every_clip_once(tmp_path):
     files = sorted((bad / "audio").iterdir())
     for file in (files[2], files[-2]):
         file.write_bytes(b"no sound")
-    (tmp_path / "memory").mkdir()
     assert run_ranks(2, decode, root, other, bad) == [0, 0]
-    assert not list((tmp_path / "memory").iterdir())
 
 
-def test_without_room_every_rank_keeps_all(monkeypatch, caplog):
-    monkeypatch.setattr(decoding.shutil, "disk_usage", lambda _: type("", (), {"free": 10}))
-    assert decoding._make_file(11) == ""
-    assert "has no room for 0.00 GiB: every rank decodes and keeps all clips itself" in caplog.text
-    monkeypatch.setattr(decoding, "_SHARED_MEMORY", Path("/nowhere"))
-    assert decoding._make_file(1) == ""
+def fail_early(rank, root):
+    """A rank that fails before the others share anything ends them all."""
+    ranks = read_ranks()
+    words = r"\Arank 1: mine\Z"
+    with joined(ranks), pytest.raises(SharedError, match=words), together(ranks):  # noqa: PT012
+        if rank:
+            raise UserError("mine")
+        manifest = load_manifest(DataConfig(name="esc10", root=str(root)))
+        headers = scan_headers(manifest, RATE)
+        decode_together(manifest, headers, RATE, 1, CPU, keeps=True, skip_bad=False, ranks=ranks)
+
+
+def test_a_rank_that_failed_before_ends_all(tmp_path):
+    assert run_ranks(2, fail_early, make_tiny(tmp_path / "tiny")) == [0, 0]
+
+
+def test_without_shared_memory_every_rank_keeps_all(monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(decoding.os, "posix_fallocate", refuse)
+    assert decoding._reserve(11) is None
+    assert "no shared memory ([Errno 28] No space left on device): every rank" in caplog.text
+    assert decoding._map("/nowhere", 1) is None
+    assert "memory can't be shared (" in caplog.text
+    monkeypatch.delattr(decoding.os, "memfd_create")
+    assert decoding._reserve(11) is None
