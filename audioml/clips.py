@@ -57,6 +57,9 @@ class ClipHeader:
         return resampled_length(self.n_frames, self.layout.sample_rate, sample_rate)
 
 
+_NO_HEADER: Final = ClipHeader(PcmLayout("s16", 1, 1), 0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClipFacts:
     """What decoding tells of every clip.
@@ -120,14 +123,17 @@ def _known_headers(
     """Give the headers that an index tells of, with as much distrust as those of files."""
     layouts: dict[tuple[str, int, int], PcmLayout] = {}
     known = zip(manifest.clips, measured.layouts, measured.n_frames.tolist(), strict=True)
-    try:
-        for clip, key, n_frames in known:
+    for clip, key, n_frames in known:
+        try:
             if key not in layouts:
                 layouts[key] = make_layout(clip.path, *key)
             check_conversion(clip.path, layouts[key], n_frames, sample_rate)
+        except DecodeError as error:
+            if measured.sample_rate == sample_rate:
+                raise DataError(f"{manifest.root}: {error}") from error
+            yield _NO_HEADER
+        else:
             yield ClipHeader(layouts[key], n_frames)
-    except DecodeError as error:
-        raise DataError(f"{manifest.root}: {error}") from error
 
 
 def decode_all(
@@ -235,7 +241,7 @@ def _scan(sample_rate: int, clip: Clip) -> ClipHeader:
         layout, n_frames = scan_length(clip.path, clip.start_s, clip.end_s)
         check_conversion(clip.path, layout, n_frames, sample_rate)
     except DecodeError:
-        return ClipHeader(PcmLayout("s16", 1, 1), 0)
+        return _NO_HEADER
     return ClipHeader(layout, n_frames)
 
 

@@ -19,7 +19,7 @@ from audioml.frontend import BandLevels
 from audioml.frontend.recipe import Reading, Recipe
 from audioml.ranks import ALONE, Ranks
 from audioml.rng import Stream, clips_of, permutation, uniform
-from audioml.sampling import draw_balanced
+from audioml.sampling import draw_balanced, find_rarest
 from audioml.store import ClipStore, Request
 from audioml.threads import one_thread_an_operation
 
@@ -153,6 +153,7 @@ class Loader:
         self.clip_index = clip_index.sort().values
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
         self.sampling, self._has_class = sampling, targets[self.clip_index]
+        self._rarest = find_rarest(self._has_class) if sampling == "balanced" else ()
         is_cut = bool((store.length[self.clip_index] > store.n_time).any())
         self.n_crops = n_crops if is_cut else 1  # else all were the same
         self.device = store.device
@@ -303,7 +304,7 @@ class Loader:
         if self.augment is None:
             return clips[None]
         if self.sampling == "balanced":
-            clips = draw_balanced(self.seed, epoch, clips, self._has_class)
+            clips = draw_balanced(self.seed, epoch, clips, *self._rarest)
         voices = [clips]
         if self.augment.mixes:
             # Partners are a second shuffle of the same clips: each clip is partner once an epoch.

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import logging
 import tarfile
 import zlib
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import pandas as pd
 
 from audioml.bad_files import check_bad_files
 from audioml.clips import ClipFacts, ClipHeader, measure_all, scan_headers
-from audioml.datasets.manifest import Clip, DataError, Manifest
+from audioml.datasets.manifest import DataError, Manifest
 from audioml.datasets.shards import (
     CLIP_COLUMNS,
     FORMAT,
@@ -27,9 +28,12 @@ from audioml.datasets.shards import (
 )
 from audioml.progress import track
 
+log = logging.getLogger("audioml")
+
 MIB: Final = 1 << 20
 _DTYPES: Final = {"fold": "Int64", "end_s": "Float64", "is_good": "boolean", "part": "object"}
 _TAR_BLOCK: Final = 512  # bytes; a header takes one
+_LARGE_BYTES: Final = 64 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +97,15 @@ def write_shards(
     """
     check_parquet()
     folder = open_folder(address)
-    if folder.measure(SUMMARY) is not None:
-        raise DataError(f"{address}: holds shards already; give another --out, or remove them")
+    _make_room(folder)
     headers = scan_headers(manifest, sample_rate, n_threads)
     facts = measure_all(manifest, headers, sample_rate, n_threads, skip_bad=skip_bad)
     check_bad_files(manifest, facts.bad, max_bad_share)
     kept = [clip for clip in range(len(manifest)) if clip not in facts.bad]
-    try:
-        folder.system.makedirs(folder.path, exist_ok=True)
-        places, shards = _pack(manifest, kept, folder, shard_mib * MIB)
-        frame = _tabulate(manifest, kept, headers, facts, places)
+    places, shards = _pack(manifest, kept, folder, shard_mib * MIB)
+    frame = _tabulate(manifest, kept, headers, facts, places)
+    with folder.writing():
         _write_index(folder, manifest, frame, shards, sample_rate)
-    except OSError as error:
-        raise DataError(f"{address}: can't be written ({error}); mend the store") from error
     return Written(
         address=folder.address,
         n_clips=len(kept),
@@ -114,6 +114,21 @@ def write_shards(
         n_bytes=sum(shard["size"] for shard in shards),
         bad={manifest.describe(clip): reason for clip, reason in facts.bad.items()},
     )
+
+
+def _make_room(folder: Folder) -> None:
+    """Make the folder, unless there is something in it that shards would stand beside."""
+    if folder.measure(SUMMARY) is not None:
+        raise DataError(
+            f"{folder.address}: holds shards already; give another --out, or remove them"
+        )
+    with folder.writing():
+        folder.system.makedirs(folder.path, exist_ok=True)
+        if folder.system.glob(folder.locate("*.tar")):
+            raise DataError(
+                f"{folder.address}: holds archives, of an interrupted writing or another program; "
+                "remove them, or give another --out"
+            )
 
 
 def _pack(
@@ -127,10 +142,14 @@ def _pack(
     for path, clips in track(clips_of.items(), task="pack", total=len(clips_of), unit="file"):
         with manifest.clips[clips[0]].open() as file:
             contents = file.read()
+        if len(contents) > _LARGE_BYTES and len(clips) > 1:
+            log.warning("large     %s: read whole for each of its %d clips", path, len(clips))
         # For programs that read shards without the index.
-        notes = {"clips": [_describe(manifest.clips[clip]) for clip in clips]}
-        place_of[path] = packer.add(contents, path.suffix.lower(), json.dumps(notes).encode())
-    packer.finish()
+        notes = {"clips": [_describe(manifest, clip) for clip in clips]}
+        with folder.writing():
+            place_of[path] = packer.add(contents, path.suffix.lower(), json.dumps(notes).encode())
+    with folder.writing():
+        packer.finish()
     return [place_of[manifest.clips[clip].path] for clip in kept], packer.shards
 
 
@@ -191,8 +210,9 @@ class _Packer:
             self._open = None
 
 
-def _describe(clip: Clip) -> dict[str, Any]:
-    return {"path": str(clip.path), **{name: getattr(clip, name) for name in CLIP_COLUMNS}}
+def _describe(manifest: Manifest, clip: int) -> dict[str, Any]:
+    facts = {name: getattr(manifest.clips[clip], name) for name in CLIP_COLUMNS}
+    return {"path": manifest.relative_path(clip), **facts}
 
 
 def _tabulate(
@@ -205,10 +225,9 @@ def _tabulate(
     """Make the index: what is known of each clip, and where its file is."""
     rows = []
     for clip, place in zip(kept, places, strict=True):
-        c, header = manifest.clips[clip], headers[clip]
+        header = headers[clip]
         rows.append(
-            _describe(c)
-            | {"path": manifest.relative_path(clip)}
+            _describe(manifest, clip)
             | asdict(place)
             | {
                 "sample_format": header.layout.sample_format,

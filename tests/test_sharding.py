@@ -184,7 +184,7 @@ def test_clips_keep_all_of_their_labels(tmp_path):
     assert {len(clip.targets) for clip in found.clips} == {0, 1, 2, 3}
 
 
-def test_bad_files_are_named_or_left_out(manifest, tmp_path, tiny):
+def test_bad_files_are_named_or_left_out(tmp_path, capsys):
     root = make_tiny(tmp_path / "data")
     bad = sorted((root / "audio").iterdir())[3]
     bad.write_bytes(b"no sound")
@@ -196,6 +196,10 @@ def test_bad_files_are_named_or_left_out(manifest, tmp_path, tiny):
         write_shards(manifest, str(tmp_path / "out"), **options)
     written = write_shards(manifest, str(tmp_path / "out"), **options, max_bad_share=0.1)
     assert written.n_clips == len(read_shards(str(tmp_path / "out"))) == 44
+    words = ["data.name=esc10", f"data.root={root}", "data.on_bad_file=skip"]
+    words += ["data.max_bad_share=0.1", "audio.sample_rate=8000"]
+    assert main(["shard", *words, "--out", str(tmp_path / "again")]) == 0
+    assert "1 clips left out, whose files are bad" in capsys.readouterr().out
     assert [name for name in written.bad if bad.name in name]
 
 
@@ -395,14 +399,35 @@ def test_an_index_can_not_ask_for_any_amount_of_memory(packed):
             scan_headers(manifest, RATE)
 
 
-def test_an_interrupted_writing_is_written_over(manifest, tmp_path, monkeypatch):
+def test_an_interrupted_writing_is_not_taken_for_shards(manifest, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr("audioml.sharding._write_index", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(DataError, match=r"out: can't be written \(division by zero\); mend"):
             write_shards(manifest, str(out), sample_rate=RATE, shard_mib=SMALL_MIB)
     assert names(out)
     with pytest.raises(DataError, match=r"index\.json: not there"):
         read_shards(str(out))
-    write_shards(manifest, str(out), sample_rate=RATE, shard_mib=SMALL_MIB)
-    assert len(read_shards(str(out))) == 45
+    with pytest.raises(DataError, match=r"out: holds archives, of an interrupted writing or"):
+        write_shards(manifest, str(out), sample_rate=RATE, shard_mib=SMALL_MIB)
+
+
+def test_places_where_nothing_can_be_written(manifest, tmp_path):
+    (tmp_path / "file").write_text("")
+    for place, message in (("file", "Not a directory"), ("file/in", "Not a directory")):
+        with pytest.raises(DataError, match=rf"\A{tmp_path / place}[^\n]*{message}[^\n]*\Z"):
+            write_shards(manifest, str(tmp_path / place), sample_rate=RATE)
+
+
+def test_names_do_not_depend_on_how_the_folder_is_called(packed, monkeypatch):
+    monkeypatch.chdir(packed.parent)
+    (packed.parent / "audio").symlink_to(packed)
+    paths = [read_shards(name).relative_path(0) for name in (str(packed), "packed", "audio")]
+    assert len(set(paths)) == 1
+    assert paths[0].startswith("audio/")
+
+
+def test_a_rate_too_far_away_is_a_bad_clip_as_in_a_file(packed):
+    found = read_shards(str(packed))
+    with pytest.raises(DataError, match=r"45 of 45 clips can't be decoded"):
+        decode_all(found, scan_headers(found, 8000 * 200), 8000 * 200)

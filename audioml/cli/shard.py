@@ -60,5 +60,7 @@ def _shard(arguments: argparse.Namespace) -> int:
         f"{written.n_clips} clips of {written.n_files} files in {written.n_shards} shards, "
         f"{written.n_bytes / MIB:.1f} MiB"
     )
+    if written.bad:
+        print(f"{len(written.bad)} clips left out, whose files are bad")
     print(f"train on them with data.name=shards data.root={written.address}")
     return 0

@@ -159,7 +159,7 @@ class Manifest:
     def relative_path(self, index: int) -> str:
         """Name a clip's file within the data set's root."""
         path = self.clips[index].path
-        is_inside = path.is_relative_to(self.root)
+        is_inside = self.clips[index].packed is None and path.is_relative_to(self.root)
         return (path.relative_to(self.root) if is_inside else path).as_posix()
 
     def class_names(self, clip: Clip) -> list[str]:

@@ -13,8 +13,9 @@ import io
 import json
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -25,6 +26,7 @@ import pandas as pd
 from fsspec.implementations.local import LocalFileSystem
 
 from audioml.datasets.manifest import Clip, DataError, Manifest, Measured, describe_examples
+from audioml.errors import UserError
 
 FORMAT: Final = 1
 INDEX: Final = "index.parquet"
@@ -32,6 +34,7 @@ SUMMARY: Final = "index.json"
 """Written last: shards without it are not finished."""
 _N_TRIES: Final = 3
 _PAUSE_S: Final = 1.0
+_LASTING: Final = (NotADirectoryError, IsADirectoryError, PermissionError, NotImplementedError)
 _N_REQUESTS: Final = 16  # at a time, where sizes are asked for
 
 CLIP_COLUMNS: Final = (
@@ -91,7 +94,7 @@ class Folder:
     def _read(self, path: str, start: int | None, stop: int | None) -> bytes:
         if not isinstance(self.system, LocalFileSystem):
             return cast(bytes, self.system.cat_file(path, start=start, end=stop))
-        with Path(path).open("rb", buffering=0) as file:  # in half of the time
+        with Path(path).open("rb") as file:  # in half of the time
             file.seek(start or 0)
             return file.read(-1 if stop is None else stop - (start or 0))
 
@@ -109,13 +112,30 @@ class Folder:
             except FileNotFoundError:
                 raise
             except Exception as error:  # each store has errors of its own
-                if not n_left:
-                    raise DataError(
-                        f"{self.address}/{name}: can't be read ({error}); mend the connection or "
-                        "the store, and go on with resume=RUN"
-                    ) from error
-                time.sleep(_PAUSE_S)
+                if n_left and not isinstance(error, _LASTING):
+                    time.sleep(_PAUSE_S)
+                    continue
+                raise DataError(
+                    f"{self.address}/{name}: can't be read ({error}); mend the connection or the "
+                    "store, and try again"
+                ) from error
         raise AssertionError
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Put in words what a store says to being written to.
+
+        Raises:
+            DataError: In its place.
+        """
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # each store has errors of its own
+            raise DataError(
+                f"{self.address}: can't be written ({error}); mend the store"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
