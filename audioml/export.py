@@ -97,7 +97,14 @@ def export_model(
     }
     write, read = (to_onnx, run_onnx) if style == "onnx" else (to_torch, run_torch)
     data = write(trace(portable, classifier.n_time), facts)
-    parity, sounds = _check(classifier, read(data), portable.least_time)
+    try:
+        parity, sounds = _check(classifier, read(data), portable.least_time)
+    except RuntimeError as error:  # of programs that older versions of torch make
+        reason = str(error).partition("\n")[0]
+        raise ExportError(
+            f"{path}: not written, for as {style} it does not run ({reason}); use --format "
+            f"safetensors, or torch 2.14, with which it does (here: {torch.__version__})"
+        ) from error
     if not parity.holds:
         raise ExportError(
             f"{path}: not written, for as {style} it is not the same model ({parity.text()} on "

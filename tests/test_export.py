@@ -258,6 +258,18 @@ def test_a_missing_package_is_named(run, tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_program_that_does_not_run_is_not_written(run, tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("Eq(Mod(s0, 2), 0)\nand more")
+
+    monkeypatch.setattr("audioml.export._check", fail)
+    assert export(run, "--format", "torch", "--out", tmp_path / "model.pt2") == 2
+    message = capsys.readouterr().err
+    assert "not written, for as torch it does not run (Eq(Mod(s0, 2), 0)); use --format" in message
+    assert message.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_left_changed():
     level = logging.root.manager.disable
     filters = list(warnings.filters)
