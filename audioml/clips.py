@@ -18,6 +18,7 @@ from audioml.decode import (
     DecodeError,
     Payload,
     PcmLayout,
+    allocate_array,
     check_conversion,
     make_layout,
     read_payload,
@@ -29,10 +30,6 @@ from audioml.decode import (
 from audioml.progress import track
 
 CPU: Final = torch.device("cpu")
-
-
-def _allocate(n_bytes: int) -> NDArray[np.uint8]:
-    return np.empty(n_bytes, dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,9 @@ class DecodedClips(ClipFacts):
     samples: Tensor
 
 
-def read_samples(clip: Clip, allocate: Callable[[int], NDArray[np.uint8]] = _allocate) -> Payload:
+def read_samples(
+    clip: Clip, allocate: Callable[[int], NDArray[np.uint8]] = allocate_array
+) -> Payload:
     """Read a clip's samples as they are stored, from its file or shard; see ``read_payload``.
 
     Raises:

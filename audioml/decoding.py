@@ -71,16 +71,21 @@ def decode_together(
     own = Ranks(mates.index(ranks.rank), len(mates)).share(len(manifest))
     with together(ranks):
         part = decode_some(manifest, headers, sample_rate, n_threads, device, places, own)
-    everywhere = gather(ranks, (part.rms, part.digests, dict(part.bad)))
-    told = [everywhere[mate] for mate in mates]
-    facts = ClipFacts(
-        length=torch.tensor(length),
-        rms=torch.cat([rms for rms, _, _ in told]),
-        digests=tuple(chain.from_iterable(digests for _, digests, _ in told)),
-        bad={clip: reason for _, _, bad in told for clip, reason in bad.items()},
-    )
+    facts = _gather_facts(part, mates, ranks)
     check_decoded(manifest, facts, skip_bad)
     return facts if samples is None else DecodedClips(samples=samples, **vars(facts))
+
+
+def _gather_facts(part: ClipFacts, mates: list[int], ranks: Ranks) -> ClipFacts:
+    """Put together what these ranks were told, each of a share of the clips."""
+    everywhere = gather(ranks, (part.length, part.rms, part.digests, dict(part.bad)))
+    lengths, rms, digests, bad = zip(*(everywhere[mate] for mate in mates), strict=True)
+    return ClipFacts(
+        length=torch.cat(lengths),
+        rms=torch.cat(rms),
+        digests=tuple(chain.from_iterable(digests)),
+        bad={clip: reason for some in bad for clip, reason in some.items()},
+    )
 
 
 def _share(

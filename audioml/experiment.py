@@ -31,11 +31,12 @@ from audioml.model_files import FILE_NAME, write_model
 from audioml.opening import begin_run, open_run
 from audioml.preparation import Experiment, prepare
 from audioml.preview import show_batch
+from audioml.progress import describe_epoch
 from audioml.ranks import ALONE, Ranks
 from audioml.runs import RunError, RunFolder, describe_commit, describe_device, log_to_file
 from audioml.splits import split_digest, split_table
 from audioml.tracking import Tracker, peak_memory_gib
-from audioml.training import Progress, Trainer, describe_epoch
+from audioml.training import Progress, Trainer
 
 log = logging.getLogger("audioml")
 
@@ -330,9 +331,7 @@ class _Run:
             "n_parameters": sum(weight.numel() for weight in x.model.parameters()),
             "protocol": x.split.protocol,
             "fold": x.split.fold,
-            "n_train": len(x.split.train),
-            "n_val": len(x.split.val),
-            "n_test": len(x.split.test),
+            **{f"n_{part}": len(clips) for part, clips in x.split.parts.items()},
             "n_dropped": len(x.split.dropped),
             "bad_files": x.bad_files[["path", "reason"]].to_dict("records"),
             "audit": [line.strip() for line in x.audit.text().splitlines()],

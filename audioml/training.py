@@ -23,7 +23,7 @@ from audioml.metrics import main_figure
 from audioml.models import Network
 from audioml.objective import mean_loss
 from audioml.precision import autocast
-from audioml.progress import progress_bar
+from audioml.progress import describe_throughput, progress_bar
 from audioml.ranks import ALONE, Ranks
 from audioml.replica import Replica
 from audioml.rng import Stream, random_words
@@ -387,22 +387,3 @@ class Trainer:
         self.load_weights(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
-
-
-def describe_epoch(row: dict[str, float], n_epochs: int, is_best: bool) -> str:
-    """Write an epoch's figures in a line for people."""
-    parts = [f"epoch {row['epoch']:>3}/{n_epochs}", f"loss {row['train_loss']:.3f}"]
-    if "val_accuracy" in row:
-        parts.append(f"validation {row['val_accuracy']:.1%}, loss {row['val_loss']:.3f}")
-    if "val_mean_average_precision" in row:
-        mean = row["val_mean_average_precision"]
-        parts.append(f"validation mAP {mean:.4f}, loss {row['val_loss']:.3f}")
-    return "  ".join([*parts, describe_throughput(row)]) + ("  best" if is_best else "")
-
-
-def describe_throughput(figures: dict[str, float]) -> str:
-    """Write throughput for people."""
-    return (
-        f"{figures['clips_per_s']:.0f} clips/s ({figures['times_real_time']:.0f} x real time), "
-        f"data wait {figures['data_wait']:.1%}"
-    )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from audioml.cli.verbs import EXIT_DEFECT, Verbs, add_json, completes
+from audioml.cli.verbs import EXIT_DEFECT, Verbs, add_json, at_least_one, completes
 
 if TYPE_CHECKING:
     from audioml.predict import Prediction
@@ -44,7 +44,7 @@ def add_predict(verbs: Verbs) -> None:
         metavar="FILE|FOLDER|-",
         help="sounds, folders of them, or - for one on standard input",
     )
-    predict.add_argument("--top", type=_at_least_one, default=3, metavar="K", help="classes shown")
+    predict.add_argument("--top", type=at_least_one, default=3, metavar="K", help="classes shown")
     predict.add_argument(
         "--overlap",
         type=_overlap,
@@ -60,7 +60,7 @@ def add_predict(verbs: Verbs) -> None:
     out = predict.add_argument("--out", type=Path, help="write to a file instead")
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     predict.add_argument(
-        "--batch-size", type=_at_least_one, default=32, metavar="N", help="windows at once"
+        "--batch-size", type=at_least_one, default=32, metavar="N", help="windows at once"
     )
     for argument in (model, sounds, out):
         completes(argument, "file")
@@ -156,12 +156,6 @@ def _read_stdin(path: Path) -> None:
                 )
     if not n_bytes:
         raise PredictError("-: standard input is empty; pipe a sound file into it")
-
-
-def _at_least_one(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {word}")
-    return int(word)
 
 
 def _overlap(word: str) -> float:

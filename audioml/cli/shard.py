@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 
 from audioml.cli.settings import add_settings, read_settings
-from audioml.cli.verbs import Verbs, add_json, print_json
+from audioml.cli.verbs import Verbs, add_json, at_least_one, print_json
 
 
 def add_shard(verbs: Verbs) -> None:
@@ -24,19 +24,13 @@ def add_shard(verbs: Verbs) -> None:
     shard.add_argument("--out", required=True, metavar="URL", help="the folder; a path or a URL")
     shard.add_argument(
         "--shard-mib",
-        type=_mib,
+        type=at_least_one,
         default=256,
         metavar="N",
         help="size at which a new shard is begun [MiB] (default: %(default)s)",
     )
     add_json(shard)
     shard.set_defaults(run=_shard)
-
-
-def _mib(text: str) -> int:
-    if not (text.isdigit() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
-    return int(text)
 
 
 def _shard(arguments: argparse.Namespace) -> int:

@@ -43,6 +43,13 @@ def completes(action: argparse.Action, kind: Literal["file", "directory", "setti
     action.complete = kind  # type: ignore[attr-defined]  # where shtab looks for it
 
 
+def at_least_one(word: str) -> int:
+    """Read an option that counts something."""
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {word}")
+    return int(word)
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add ``--json``, which sends log lines to stderr."""
     parser.add_argument(

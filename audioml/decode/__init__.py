@@ -8,7 +8,7 @@ from audioml.decode.layout import (
     check_conversion,
     make_layout,
 )
-from audioml.decode.payload import Payload, measure_file, read_payload, scan_length
+from audioml.decode.payload import Payload, allocate_array, measure_file, read_payload, scan_length
 from audioml.decode.recording import Recording, decode_clip, read_recording, thread_pool
 from audioml.decode.resampling import resample, resampled_length
 
@@ -18,6 +18,7 @@ __all__ = [
     "Payload",
     "PcmLayout",
     "Recording",
+    "allocate_array",
     "check_conversion",
     "decode_clip",
     "make_layout",

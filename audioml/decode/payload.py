@@ -65,7 +65,8 @@ class _Samples(NamedTuple):
     read: Callable[[int, Bytes], int]
 
 
-def _allocate(n_bytes: int) -> Bytes:
+def allocate_array(n_bytes: int) -> Bytes:
+    """Make an array for so many bytes."""
     return np.empty(n_bytes, dtype=np.uint8)
 
 
@@ -73,7 +74,7 @@ def read_payload(
     path: Path,
     start_s: float = 0.0,
     end_s: float | None = None,
-    allocate: Callable[[int], Bytes] = _allocate,
+    allocate: Callable[[int], Bytes] = allocate_array,
     contents: bytes | None = None,
 ) -> Payload:
     """Read the samples of a file, or of a part of it, without converting them.
