@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from audioml.assembly import WithFrontend
 from audioml.classifier import Classifier
 from audioml.frontend import BandLevels, LogCqt, LogMel, MultiWindowLogMel, TrainableLogMel
+from audioml.models.cnn import ResidualBlock
 from audioml.objective import probabilities
 
 # Frames with which no size inside a network becomes 1, which exporters take for a constant. A
@@ -71,6 +72,22 @@ class AdaptiveAverage(nn.Module):
         return rows @ x @ columns.t()
 
 
+class HalvingAverage(nn.Module):
+    """``nn.AvgPool2d(2, ceil_mode=True)`` as a convolution.
+
+    A pooling traced by older versions of PyTorch takes odd and even sizes for different programs.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, channel, mel, frame] -> [batch, channel, mel / 2, frame / 2], rounded up."""
+        # A last row or column that is alone is averaged with its copy.
+        padded = F.pad(x, (0, 1, 0, 1), mode="replicate")
+        n_channels = x.shape[1]
+        return F.conv2d(
+            padded, x.new_full((n_channels, 1, 2, 2), 0.25), stride=2, groups=n_channels
+        )
+
+
 class PortableClassifier(nn.Module):
     """Front end and network of a ``Classifier`` without anything that only PyTorch can do.
 
@@ -99,6 +116,9 @@ class PortableClassifier(nn.Module):
         pool = getattr(self.network, "avgpool", None)
         if isinstance(pool, nn.AdaptiveAvgPool2d):
             self.network.avgpool = AdaptiveAverage(cast(tuple[int, int], pool.output_size))
+        for block in self.network.modules():
+            if isinstance(block, ResidualBlock):
+                block.shortcut[0] = HalvingAverage()
         n_frames = _LEAST_FRAMES.get(config.model.name, config.input_size[1] + 1)
         fits = n_frames <= config.input_size[1]
         self.least_time = (n_frames - 1) * frontend.hop_length if fits else None
