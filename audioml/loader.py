@@ -188,7 +188,7 @@ class Loader:
         return n_full + (n_left > 1 or (n_left == 1 and n_full == 0))
 
     @property
-    def _steps(self) -> range:
+    def steps(self) -> range:
         """The batches of an epoch that this rank gets something of."""
         return range(len(self)) if self.augment is not None else self.ranks.share(len(self))
 
@@ -206,7 +206,7 @@ class Loader:
         """
         self._wait_s = 0.0
         self._waits.clear()
-        if first_step >= self._steps.stop:
+        if first_step >= self.steps.stop:
             return
         self._begin_wait()
         making = self._make(epoch, first_step)
@@ -274,7 +274,7 @@ class Loader:
         """
         with self._one_thread():
             voices = self._order_voices(epoch)
-        n_steps, steps = max(_N_PLANNED // self.batch_size, 1), self._steps
+        n_steps, steps = max(_N_PLANNED // self.batch_size, 1), self.steps
         for first in range(max(first_step, steps.start), steps.stop, n_steps):
             some = range(first, min(first + n_steps, steps.stop))
             with self._one_thread():

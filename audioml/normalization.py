@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from audioml.distributed import sum_ranks, together
 from audioml.loader import Loader
 from audioml.progress import track
 
@@ -11,17 +12,21 @@ def training_statistics(loader: Loader) -> tuple[Tensor, Tensor]:
     """Measure levels over a loader's clips, which must be the training clips.
 
     Args:
-        loader: Unaugmented training clips, with a front end that does not normalise yet.
+        loader: Unaugmented training clips, with a front end that does not normalise yet. Of several
+            ranks each measures its share.
 
     Returns:
         Mean and standard deviation of each mel band, of every window, in dB.
     """
     n_bands = len(loader.frontend.frequencies)
-    sums = torch.zeros(2, n_bands, dtype=torch.float64, device=loader.device)
-    n_frames = 0
-    for batch in track(loader.epoch(0), task="statistics", total=len(loader), unit="batch"):
-        level = batch.input[:, 0].double()
-        sums += torch.stack((level.sum((0, 2)), level.square().sum((0, 2))))
-        n_frames += level.shape[0] * level.shape[2]
-    mean, square = sums / n_frames
-    return mean.float(), (square - mean.square()).clamp(min=0.0).sqrt().float()
+    sums = torch.zeros(3, n_bands, dtype=torch.float64, device=loader.device)
+    with together(loader.ranks):
+        batches = loader.epoch(0)
+        for batch in track(batches, task="statistics", total=len(loader.steps), unit="batch"):
+            level = batch.input[:, 0].double()
+            n_frames = torch.full_like(sums[0], level.shape[0] * level.shape[2])
+            sums += torch.stack((level.sum((0, 2)), level.square().sum((0, 2)), n_frames))
+    total, square, n_frames = sum_ranks(loader.ranks, sums)
+    mean = total / n_frames
+    variance = square / n_frames - mean.square()
+    return mean.float(), variance.clamp(min=0.0).sqrt().float()

@@ -82,9 +82,9 @@ def prepare(
     Args:
         config: The run's settings.
         device: Where it runs.
-        resumes: Whether a checkpoint brings the model's weights; trained ones are then neither read
-            nor downloaded.
-        ranks: Which of the processes is served that share the batches; each does this alone.
+        resumes: Whether a checkpoint brings weights and statistics; trained weights are then
+            neither read nor downloaded, and no statistics taken.
+        ranks: Which of the processes is served that share the batches.
     """
     data = config.data
     manifest = _load_manifest(data)
@@ -122,7 +122,11 @@ def prepare(
     log.info("store     %s", store.describe())
     if effects is not None:
         _log_cost(effects, store, split)
-    return _build(config, device, manifest, split, bad_files, audit, store, model, ranks)
+    experiment = _build(config, device, manifest, split, bad_files, audit, store, model, ranks)
+    if not resumes:
+        _set_statistics(experiment, ranks)
+    experiment.frontend.dtype = getattr(torch, config.frontend.dtype)  # statistics are of float32
+    return experiment
 
 
 def _load_manifest(data: DataConfig) -> Manifest:
@@ -291,7 +295,7 @@ def _make_loaders(
     augment: Augment,
     ranks: Ranks,
 ) -> dict[str, Loader]:
-    """Make a loader a part, and give the front end the statistics of the training clips."""
+    """Make a loader a part."""
     common: dict[str, Any] = {
         "store": store,
         "frontend": frontend,
@@ -301,9 +305,6 @@ def _make_loaders(
     }
     batch_size, eval_batch_size = config.train.batch_size, config.train.eval_batch_size
     parts = {name: torch.from_numpy(clips) for name, clips in split.parts.items() if len(clips)}
-    plain = Loader(clip_index=parts["train"], batch_size=eval_batch_size, **common)
-    frontend.set_statistics(*training_statistics(plain))  # of float32 levels
-    frontend.dtype = getattr(torch, config.frontend.dtype)
     # A front end that is trained is part of the model, and batches hold waveforms.
     common["render"] = read_waveforms if frontend.trainable else frontend.render
     common["ranks"] = ranks
@@ -320,6 +321,20 @@ def _make_loaders(
         **common,
     )
     return loaders
+
+
+def _set_statistics(x: Experiment, ranks: Ranks) -> None:
+    """Give the front end the statistics of the training clips."""
+    plain = Loader(
+        store=x.store,
+        frontend=x.frontend,
+        clip_index=torch.from_numpy(x.split.train),
+        targets=torch.from_numpy(x.manifest.has_class),
+        batch_size=x.config.train.eval_batch_size,
+        crop=x.config.audio.crop,
+        ranks=ranks,
+    )
+    x.frontend.set_statistics(*training_statistics(plain))
 
 
 def _log_split(manifest: Manifest, split: Split) -> None:

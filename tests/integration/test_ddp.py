@@ -20,6 +20,7 @@ from torch import nn
 from audioml.config import FinetuneConfig, load_config
 from audioml.distributed import joined
 from audioml.errors import UserError
+from audioml.loader import Loader
 from audioml.preparation import prepare
 from audioml.ranks import Ranks, read_ranks
 from audioml.runs import RunFolder
@@ -133,6 +134,38 @@ def test_ranks_have_the_curve_of_one_process_on_esc10(fitted):
     assert one[0]["rows"][-1]["train_loss"] < one[0]["rows"][0]["train_loss"]
     assert_same_curves(two, one, atol=1e-4)
     assert two[0]["clip_index"] == one[0]["clip_index"]
+
+
+def measure(rank, file, settings):
+    """Keep the statistics that a rank normalises by, and how many batches it took them from."""
+    ranks = read_ranks()
+    steps = []
+    epoch = Loader.epoch
+
+    def counted(self, *numbers):
+        for batch in epoch(self, *numbers):
+            steps.append(batch)
+            yield batch
+
+    with joined(ranks), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loader, "epoch", counted)
+        frontend = prepare(load_config(overrides=settings), CPU, ranks=ranks).frontend
+    statistics = (frontend.mean_db, frontend.std_db, len(steps))
+    torch.save(statistics, file.with_name(f"{file.name}-{rank}"))
+
+
+def test_statistics_are_taken_together(tiny, tmp_path):
+    """27 clips are 7 batches of 4: each rank takes some."""
+    settings = [*EQUAL, "train.eval_batch_size=4", f"data.root={tiny}"]
+    assert run_ranks(3, measure, tmp_path / "three", settings) == [0, 0, 0]
+    assert run_ranks(1, measure, tmp_path / "one", settings) == [0]
+    mean_db, std_db, n_batches = torch.load(tmp_path / "one-0")
+    assert n_batches == 7
+    ours = [torch.load(tmp_path / f"three-{rank}") for rank in range(3)]
+    assert sorted(part[2] for part in ours) == [2, 2, 3]
+    for part in ours:
+        torch.testing.assert_close(part[0], mean_db, rtol=1e-6, atol=0)
+        torch.testing.assert_close(part[1], std_db, rtol=1e-6, atol=0)
 
 
 def test_accumulated_gradients_are_one_batchs(fitted):

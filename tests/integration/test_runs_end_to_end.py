@@ -230,6 +230,8 @@ def test_ctrl_c_outside_training_tells_how_to_resume(tiny, tmp_path, capsys, mon
     assert train(tiny, folder) == 130
     assert f"Continue with: python train.py resume={folder}" in capsys.readouterr().err
     monkeypatch.undo()
+    # The statistics are in the checkpoint.
+    monkeypatch.setattr("audioml.preparation.training_statistics", pytest.fail)
     assert main(["train", f"resume={folder}"]) == 0
     assert read_summary(folder)["epochs"] == 2
 
