@@ -115,6 +115,14 @@ def test_several_labels_are_quoted_where_semicolons_part_fields(root):
             "path,label,end_s\none.wav,x,1\ntwo.wav,x,1\none.wav,x,1\n",
             "row 3: 'one.wav' is already row 1",
         ),
+        (
+            "path,label,start_s,end_s\none.wav,x,0,\none.wav,x,0,1\none.wav,y,0.0,1.0\n",
+            "row 3: 'one.wav' is already row 2",
+        ),
+        (
+            "path,label,start_s,end_s\none.wav,x,0,\none.wav,y,0.0,\n",
+            "row 2: 'one.wav' is already row 1",
+        ),
         ("path,label\n../one.wav,x\n", "row 1: '../one.wav' leaves the data root"),
         ("path,label\n/etc/passwd,x\n", "row 1: '/etc/passwd' leaves the data root"),
         ("path,label\nnone.wav,x\n", r"1 of 1 rows name files that are not in .*none.wav \(row 1"),

@@ -244,6 +244,12 @@ def test_table(run, tmp_path, capsys):
     assert all(label in line for label in LABELS)
 
 
+def test_one_form_at_a_time(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", "run", "a.wav", "--json", "--format", "csv"])
+    assert "--format: not allowed with argument --json" in capsys.readouterr().err
+
+
 def test_names_can_not_steer_the_terminal(run, tmp_path, capsys):
     file = write(tmp_path / "a\x1b[31m.wav", 0.5)
     assert main(["predict", str(run), str(file), "--device", "cpu"]) == 0

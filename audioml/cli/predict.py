@@ -55,8 +55,9 @@ def add_predict(verbs: Verbs) -> None:
     predict.add_argument(
         "--timeline", action="store_true", help="what is said of each window, not of the file"
     )
-    predict.add_argument("--format", choices=_FORMATS, default="table")
-    add_json(predict)
+    form = predict.add_mutually_exclusive_group()
+    form.add_argument("--format", choices=_FORMATS, default="table")
+    add_json(form)
     out = predict.add_argument("--out", type=Path, help="write to a file instead")
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     predict.add_argument(

@@ -50,7 +50,7 @@ def at_least_one(word: str) -> int:
     return int(word)
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup) -> None:
     """Add ``--json``, which sends log lines to stderr."""
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object; log lines go to stderr"

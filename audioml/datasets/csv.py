@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, cast, get_args
@@ -177,11 +178,13 @@ def _check_times(file: Path, frame: pd.DataFrame) -> None:
 def _check_repeats(file: Path, frame: pd.DataFrame) -> None:
     """Refuse rows of the same stretch of a file."""
     times = [column for column in ("start_s", "end_s") if column in frame]
-    stretches = frame[["path", *times]]
-    twice = frame[stretches.duplicated()]
+    stretches = frame[["path", *times]].assign(
+        **{column: pd.to_numeric(frame[column]).fillna(math.inf) for column in times}
+    )
+    twice = stretches[stretches.duplicated()]
     if len(twice):
         row = twice.iloc[0]
-        first = frame[stretches.eq(row[stretches.columns]).all(axis=1)].iloc[0]
+        first = stretches[stretches.eq(row).all(axis=1)].iloc[0]
         raise DataError(
             f"{file}, row {row.name}: {row['path']!r} is already row {first.name}; remove one"
         )
