@@ -28,7 +28,7 @@ from audioml.evaluation import (
 )
 from audioml.memory import describe_memory, explained_memory, is_out_of_memory
 from audioml.model_files import FILE_NAME, write_model
-from audioml.opening import begin_run, open_run
+from audioml.opening import begin_run, greet, open_run
 from audioml.preparation import Experiment, prepare
 from audioml.preview import show_batch
 from audioml.progress import describe_epoch
@@ -84,7 +84,7 @@ def run_experiment(
         if ranks.are_several and device.type == "cuda":
             torch.cuda.set_device(device)
         set_log_file = stack.enter_context(log_to_file())
-        _greet(config, device, ranks)
+        greet(config, device, ranks)
         with together(ranks), explained_memory(lambda: _BEFORE_TRAINING):
             experiment = prepare(config, device, resumes=resumes, ranks=ranks)
         compare_data(ranks, experiment.manifest, experiment.split, experiment.store)
@@ -383,20 +383,3 @@ def _read_best(checkpoints: Checkpoints) -> dict[str, Any]:
         raise CheckpointError(
             f"{error}; delete the file to go on with the best of the epochs to come"
         ) from error
-
-
-def _greet(config: RunConfig, device: torch.device, ranks: Ranks) -> None:
-    """Say in the first lines where the run runs, on what data, and what else there is."""
-    each = f", each of {ranks.size} ranks" if ranks.are_several else ""
-    log.info("device    %s%s", describe_device(device), each)
-    if config.data.name != "synthetic":
-        log.info("data      %s", config.data.name)
-        return
-    log.info(
-        "data      the built-in synthetic set: generated sounds, no recordings; its figures say "
-        "that the program works, not how well it hears"
-    )
-    log.info(
-        "          to train on ESC-50:  python train.py configs/esc50_cnn.yaml  (downloads it), or "
-        "add data.root=FOLDER"
-    )

@@ -1,12 +1,17 @@
-"""From settings to the folder of the run that they begin or go on with."""
+"""How a run begins or goes on: its folder, and its first lines."""
 
+import logging
 from contextlib import ExitStack
 from pathlib import Path
+
+import torch
 
 from audioml.config import RunConfig, config_from_yaml, load_config, to_yaml
 from audioml.distributed import from_main
 from audioml.ranks import Ranks
-from audioml.runs import RunError, RunFolder
+from audioml.runs import RunError, RunFolder, describe_device
+
+log = logging.getLogger("audioml")
 
 
 def open_run(
@@ -67,3 +72,20 @@ def begin_run(config: RunConfig, stack: ExitStack) -> RunFolder:
     folder.write_text("config.yaml", to_yaml(config))
     stack.enter_context(folder.writing())
     return folder
+
+
+def greet(config: RunConfig, device: torch.device, ranks: Ranks) -> None:
+    """Say in the first lines where the run runs, on what data, and what else there is."""
+    each = f", each of {ranks.size} ranks" if ranks.are_several else ""
+    log.info("device    %s%s", describe_device(device), each)
+    if config.data.name != "synthetic":
+        log.info("data      %s", config.data.name)
+        return
+    log.info(
+        "data      the built-in synthetic set: generated sounds, no recordings; its figures say "
+        "that the program works, not how well it hears"
+    )
+    log.info(
+        "          to train on ESC-50:  python train.py configs/esc50_cnn.yaml  (downloads it), or "
+        "add data.root=FOLDER"
+    )

@@ -107,16 +107,7 @@ def prepare(
     headers, place, clips = _decode(config, manifest, device, ranks)
     split, bad_files = skip_bad_files(manifest, split, clips.bad, data.max_bad_share)
     read = clip_reader(manifest, headers, config.audio.sample_rate, clips, device)
-    audit = audit_split(
-        manifest,
-        split,
-        clips.digests,
-        near_duplicates=_find_near_duplicates(config, manifest, split, read),
-        warns_of=() if data.near_duplicates == "stop" else ("near-duplicate sound",),
-    )
-    level = logging.WARNING if audit.warnings else logging.INFO
-    log.log(level, "audit     %s", audit.text().replace("\n", "\n          "))
-    audit.raise_on_leak()
+    audit = _audit_sounds(config, manifest, split, clips, read)
     effects = _make_effects(config, place)
     store = _make_store(config, device, manifest, headers, clips, place, effects)
     log.info("store     %s", store.describe())
@@ -170,6 +161,32 @@ def _decode(
         ranks=ranks,
     )
     return headers, place, clips
+
+
+def _audit_sounds(
+    config: RunConfig,
+    manifest: Manifest,
+    split: Split,
+    clips: ClipFacts,
+    read: Callable[[int], Tensor],
+) -> AuditReport:
+    """Audit the split once more, by what is in the clips.
+
+    Raises:
+        LeakError: If it leaks.
+    """
+    wanted = config.data.near_duplicates
+    audit = audit_split(
+        manifest,
+        split,
+        clips.digests,
+        near_duplicates=_find_near_duplicates(config, manifest, split, read),
+        warns_of=() if wanted == "stop" else ("near-duplicate sound",),
+    )
+    level = logging.WARNING if audit.warnings else logging.INFO
+    log.log(level, "audit     %s", audit.text().replace("\n", "\n          "))
+    audit.raise_on_leak()
+    return audit
 
 
 def _find_near_duplicates(
