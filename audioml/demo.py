@@ -173,12 +173,18 @@ class _Page:
                         gr.Examples(
                             [[str(path)] for path, _ in examples],
                             sound,
-                            example_labels=[label for _, label in examples],
+                            example_labels=[label or "none of them" for _, label in examples],
                             label="Test clips of the run, which it was not trained on",
                         )
                 with gr.Column(min_width=320):
                     facts = gr.Markdown(elem_id="facts")
-                    top = gr.Label(label="Probabilities", num_top_classes=5, elem_id="top")
+                    top = gr.Label(
+                        label="Probabilities",
+                        num_top_classes=5,
+                        # Of several classes at once none is the answer.
+                        show_heading=not self.classifier.is_multi_label,
+                        elem_id="top",
+                    )
             with gr.Row():
                 with gr.Column(min_width=320):
                     picture = self._image("Waveform and log-mel", "picture")

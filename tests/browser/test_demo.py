@@ -12,9 +12,11 @@ from urllib.request import ProxyHandler, build_opener
 
 import numpy as np
 import pytest
+import several
 import soundfile
 from tiny import LABELS, RATE, train_tiny
 
+from audioml.cli import main
 from audioml.cli.verbs import EXIT_STOPPED
 
 pytest.importorskip("captum")
@@ -62,8 +64,19 @@ class Demo:
 
 
 @pytest.fixture(scope="module")
-def demo(run):
-    demo = Demo(run, "--max-s", "3", "--max-mb", "1")
+def run_of_several(tmp_path_factory):
+    """A run whose clips have several classes, or none."""
+    folder = tmp_path_factory.mktemp("several")
+    clips = several.make_several(folder / "data", n_takes=1)
+    words = [*several.SETTINGS, f"data.manifest={clips}", f"run.dir={folder / 'run'}"]
+    assert main(["train", *words]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def demo(request):
+    run = "run_of_several" if getattr(request, "param", "") == "several" else "run"
+    demo = Demo(request.getfixturevalue(run), "--max-s", "3", "--max-mb", "1")
     yield demo
     demo.stop()
 
@@ -188,6 +201,14 @@ def test_a_large_file_is_refused_on_the_page(page, tmp_path):
     page.wait_for_selector(":text('exceed the maximum allowed size')")
     assert not page.is_visible("#evidence")
     forgive(page, "404", "Response")
+
+
+@pytest.mark.parametrize("demo", ["several"], indirect=True)
+def test_of_several_classes_none_is_the_answer(page):
+    page.click("button:has-text('none of them')")
+    picture(page, "evidence")
+    top = page.inner_text("#top")
+    assert all(top.count(label) == 1 for label in LABELS)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
