@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from audioml.predict import Prediction
 
 Style = Literal["table", "json", "csv"]
-_EVEN = 0.5
+EVEN: Final = 0.5  # probability from which one of several classes is said to be there
 
 
 def write_predictions(
@@ -94,7 +94,7 @@ def _csv(rows: Sequence[Any], labels: Sequence[str], timeline: bool, is_multi_la
         predicted = labels[int(probability.argmax())]
         if is_multi_label:
             chosen = zip(labels, probability, strict=True)
-            predicted = ";".join(label for label, p in chosen if p >= _EVEN)
+            predicted = ";".join(label for label, p in chosen if p >= EVEN)
         writer.writerow(
             [str(prediction.path), *(f"{time:.3f}" for time in shown), predicted, *numbers]
         )

@@ -213,8 +213,10 @@ def calibration(
     return table, float((gap * table["n_clips"]).sum() / len(confidence))
 
 
-def chart_reliability(table: pd.DataFrame) -> dict[str, Any]:
-    """Draw accuracy over confidence, a dot a tenth, its area by its clips."""
+def chart_reliability(
+    table: pd.DataFrame, axes: tuple[str, str] = ("Confidence", "Right")
+) -> dict[str, Any]:
+    """Draw accuracy over confidence, named as ``axes``, a dot a tenth, its area by its clips."""
     size = 9 + 22 * np.sqrt(table["n_clips"] / table["n_clips"].sum())
     return {
         "data": [
@@ -234,15 +236,15 @@ def chart_reliability(table: pd.DataFrame) -> dict[str, Any]:
                 "customdata": table["n_clips"].tolist(),
                 "marker": {"size": size.tolist(), "color": _BLUE},
                 "line": {"color": _BLUE, "width": 1},
-                "hovertemplate": "%{customdata} clips: %{x:.0f} % sure, %{y:.0f} % right"
-                "<extra></extra>",
+                "hovertemplate": f"%{{customdata}} clips: {axes[0].lower()} %{{x:.0f}} %, "
+                f"{axes[1].lower()} %{{y:.0f}} %<extra></extra>",
             },
         ],
         "layout": {
             "height": 340,
             "showlegend": False,
             "margin": {"l": 56, "r": 16, "t": 8, "b": 44},
-            "xaxis": {"title": {"text": "Confidence [%]"}, "range": [-3, 103]},
-            "yaxis": {"title": {"text": "Right [%]"}, "range": [-6, 106]},
+            "xaxis": {"title": {"text": f"{axes[0]} [%]"}, "range": [-3, 103]},
+            "yaxis": {"title": {"text": f"{axes[1]} [%]"}, "range": [-6, 106]},
         },
     }

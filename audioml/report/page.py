@@ -3,16 +3,18 @@
 import json
 import logging
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from audioml import __version__, metrics
 from audioml.config import to_yaml
 from audioml.explore.survey import readable
 from audioml.model_files import ModelError
 from audioml.pages import render
+from audioml.predictions import EVEN
 from audioml.report.charts import (
     calibration,
     chart_curves,
@@ -40,7 +42,7 @@ def render_report(content: Content) -> str:
     summary, results = content.summary, content.results
     sounds = Sounds(content)
     demonstrations, not_shown = _demonstrate(sounds)
-    classes = _judge_ranks(content) if results.is_multi_label else _judge(content, sounds)
+    judge = _judge_ranks if results.is_multi_label else _judge
     score = metrics.write_figure(results.figure, summary[results.figure])
     return render(
         "report.html",
@@ -73,17 +75,15 @@ def render_report(content: Content) -> str:
         commands=list(_list_commands(content)),
         version=__version__,
         charts=True,
-        **classes,
+        **judge(content, sounds),
     )
 
 
 def _judge(content: Content, sounds: Sounds) -> dict[str, Any]:
     """Show which classes are taken for which, and the mistakes."""
     results = content.results
-    mistakes = sounds.choose_mistakes()
-    has_sounds = content.manifest is not None
-    audio = dict(sounds.audio(sounds.choose_heard())) if has_sounds else {}
-    pictures = dict(sounds.pictures(mistakes[:MOST_PICTURED])) if has_sounds else {}
+    mistakes, heard = sounds.choose_mistakes(), sounds.choose_heard()
+    audio = dict(sounds.audio(heard)) if content.manifest is not None else {}
     table, error = calibration(results.probability.max(axis=1), results.is_right)
     counts = results.confusion_matrix()
     intervals = recall_intervals(
@@ -93,20 +93,40 @@ def _judge(content: Content, sounds: Sounds) -> dict[str, Any]:
         "precision": None,
         "is_beside": len(results.labels) <= _MOST_BESIDE,
         "recall": chart_recall(results.labels, intervals, counts.sum(axis=1).tolist()),
-        "reliability": chart_reliability(table),
-        "calibration_error": f"{error:.1%}",
         "matrix": _matrix(counts),
         "clips": _list_clips(content, audio),
         "n_heard": len(audio),
-        "mistakes": _list_mistakes(content, mistakes, pictures, audio),
-        "n_mistakes": len(mistakes),
+        "reliability": chart_reliability(table),
+        "calibration_error": f"{error:.1%}",
+        **_show_mistakes(content, sounds, mistakes, audio),
     }
 
 
-def _judge_ranks(content: Content) -> dict[str, Any]:
+def _judge_ranks(content: Content, sounds: Sounds) -> dict[str, Any]:
     """Show how well each class's clips are ranked: of several classes none is the right one."""
-    precision = chart_precision(content.class_table())
-    return {"precision": precision, "matrix": [], "mistakes": [], "n_mistakes": 0}
+    results, mistakes = content.results, sounds.choose_mistakes()
+    has_sounds = content.manifest is not None
+    audio = dict(sounds.audio(mistakes[:MOST_PICTURED])) if has_sounds else {}
+    table, error = calibration(results.probability.ravel(), results.target.ravel())
+    return {
+        "precision": chart_precision(content.class_table()),
+        "matrix": [],
+        "reliability": chart_reliability(table, ("Probability", "There")),
+        "calibration_error": f"{error:.1%}",
+        **_show_mistakes(content, sounds, mistakes, audio),
+    }
+
+
+def _show_mistakes(
+    content: Content, sounds: Sounds, mistakes: list[int], audio: dict[int, str]
+) -> dict[str, Any]:
+    """Show the mistakes that the model was surest of."""
+    shown = mistakes[:MOST_PICTURED]
+    pictures = dict(sounds.pictures(shown)) if content.manifest is not None else {}
+    return {
+        "mistakes": list(_list_mistakes(content, shown, pictures, audio)),
+        "n_mistakes": len(mistakes),
+    }
 
 
 def _title(figure: str) -> str:
@@ -215,20 +235,29 @@ def _list_clips(content: Content, audio: dict[int, str]) -> list[dict[str, Any]]
 
 def _list_mistakes(
     content: Content, mistakes: list[int], pictures: dict[int, str], audio: dict[int, str]
-) -> list[dict[str, Any]]:
-    table, top = content.results.predictions, content.top()
-    return [
-        {
+) -> Iterator[dict[str, Any]]:
+    results, top = content.results, content.top()
+    table = results.predictions
+    if results.is_multi_label:
+        true, said = results.target, results.probability >= EVEN
+        names = [[_join(results.labels, which[row]) for which in (true, said)] for row in mistakes]
+    else:
+        names = table[["label", "predicted"]].iloc[mistakes].to_numpy().tolist()
+    for row, (true_name, said_name) in zip(mistakes, names, strict=True):
+        yield {
             "path": readable(table["path"].iloc[row]),
             "source": readable(table["source"].iloc[row]),
-            "true": table["label"].iloc[row],
-            "said": table["predicted"].iloc[row],
+            "true": true_name,
+            "said": said_name,
             "top": ", ".join(f"{label} {share:.0%}" for label, share in top[row]),
             "picture": pictures.get(row),
             "audio": audio.get(row),
         }
-        for row in mistakes[:MOST_PICTURED]
-    ]
+
+
+def _join(labels: Sequence[str], which: NDArray[np.bool_]) -> str:
+    """Name the classes that are there."""
+    return ", ".join(label for label, there in zip(labels, which, strict=True) if there) or "none"
 
 
 def _list_speed(content: Content) -> Iterator[tuple[str, str]]:

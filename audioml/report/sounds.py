@@ -19,6 +19,7 @@ from audioml.explore.figures import plot_change, plot_example
 from audioml.frontend import BandLevels
 from audioml.model_files import FILE_NAME, read_model
 from audioml.pages import audio_uri, picture_uri
+from audioml.predictions import EVEN
 from audioml.report.content import Content
 
 MOST_PICTURED: Final = 12  # mistakes
@@ -50,11 +51,19 @@ class Sounds:
         self.frontend = self._make_frontend()
 
     def choose_mistakes(self) -> list[int]:
-        """Choose the mistakes that the model was surest of, by their rows in the predictions."""
+        """Choose the mistakes that the model was surest of, by their rows in the predictions.
+
+        Of several classes at once a clip counts for the one that the model was most wrong about.
+        """
         results = self.content.results
-        wrong = np.flatnonzero(~results.is_right)
-        sureness = results.probability[wrong].max(axis=1)
-        rows: list[int] = wrong[np.argsort(-sureness, kind="stable")].tolist()
+        if results.is_multi_label:
+            target, probability = results.target, results.probability
+            sureness = np.abs(target - probability).max(axis=1)
+            wrong = np.flatnonzero((target != (probability >= EVEN)).any(axis=1))
+        else:
+            sureness = results.probability.max(axis=1)
+            wrong = np.flatnonzero(~results.is_right)
+        rows: list[int] = wrong[np.argsort(-sureness[wrong], kind="stable")].tolist()
         return rows
 
     def choose_heard(self) -> list[int]:

@@ -16,6 +16,8 @@ from audioml.cli import main
 from audioml.cli.verbs import EXIT_STOPPED, EXIT_USAGE
 from audioml.errors import Interrupted
 from audioml.model_files import read_model
+from audioml.report.charts import calibration
+from audioml.report.sounds import MOST_PICTURED
 from audioml.results import Results
 
 LEARNING = ["optim.lr=0.02", "train.epochs=8", "augment.preset=none"]
@@ -44,12 +46,23 @@ def balanced(clips, tmp_path_factory):
     return make_run(clips, tmp_path_factory.mktemp("runs") / "balanced", *settings)
 
 
+P = [f"p_{label}" for label in LABELS]
+
+
+def read(run):
+    return pd.read_csv(run / "predictions.csv", keep_default_na=False)
+
+
+def has(cell):
+    """Whether a clip's cell of labels has each."""
+    return np.array([label in cell.split(";") for label in LABELS])
+
+
 def test_it_learns(run):
     summary = json.loads((run / "summary.json").read_text())
     assert summary["mean_average_precision"] > 0.9  # by chance 0.5
-    table = pd.read_csv(run / "predictions.csv", keep_default_na=False)
-    target = np.array([[label in cell.split(";") for label in LABELS] for cell in table["label"]])
-    expected = average_precision_score(target, table[[f"p_{label}" for label in LABELS]])
+    table = read(run)
+    expected = average_precision_score(np.stack(table["label"].map(has)), table[P])
     assert summary["mean_average_precision"] == pytest.approx(expected, abs=1e-6)
     assert summary["best"]["mean_average_precision"] == summary["mean_average_precision"]
 
@@ -80,10 +93,37 @@ def test_the_report_shows_what_there_is(run):
     assert f"<dt>Mean average precision</dt><dd>{value:.4f}</dd>" in page
     for part in ("curves", "classes", "split", "speed", "again"):
         assert f'<section id="{part}"' in page
-    for part in ("confusion", "mistakes"):
-        assert f'id="{part}"' not in page
-        assert f'href="#{part}"' not in page
+    assert 'id="confusion"' not in page
+    assert 'href="#confusion"' not in page
     assert "<dt>Accuracy</dt>" not in page
+    table = read(run)
+    probability = table[P].to_numpy().ravel()
+    target = np.concatenate(table["label"].map(has).tolist())
+    _, error = calibration(probability, target)
+    assert f"expected calibration error {error:.1%}" in page
+
+
+def test_the_report_lets_the_surest_mistakes_be_heard(balanced):
+    """Two epochs: some classes are missed, others said to be there in vain."""
+    assert main(["report", str(balanced)]) == 0
+    page = (balanced / "report.html").read_text()
+    table = read(balanced)
+    target = np.array([has(cell) for cell in table["label"]])
+    off = np.abs(target - table[P].to_numpy())
+    wrong = off.max(axis=1) > 0.5
+    assert 0 < wrong.sum() < len(table)
+    section = page[page.index('<section id="mistakes"') :].partition("</section>")[0]
+    assert f"of {wrong.sum()} mistakes" in section
+    first = table.iloc[off.max(axis=1).argmax()]
+    names = [
+        ", ".join(label for label, there in zip(LABELS, which, strict=True) if there) or "none"
+        for which in (has(first["label"]), first[P] >= 0.5)
+    ]
+    card = section[section.index("<figcaption>") :].partition("</figure>")[0]
+    assert "<strong>{}</strong>, said to be <strong>{}</strong>".format(*names) in card
+    assert first["path"] in card
+    assert "<audio" in card
+    assert section.count("<audio") == min(wrong.sum(), MOST_PICTURED)
 
 
 def test_predictions_are_the_evaluations_and_sum_to_anything(run, clips, capsys):
