@@ -108,7 +108,7 @@ def _run_epoch(
 ) -> tuple[Tensor, ...]:
     """Run a model over an epoch: clips [n], their classes and probabilities [n, class], float64."""
     outputs = []
-    for batch in track(loader.epoch(epoch), task="evaluate", total=len(loader.steps), unit="batch"):
+    for batch in track(loader.epoch(epoch), task="evaluate", total=len(loader), unit="batch"):
         with autocast or torch.autocast(batch.input.device.type, enabled=False):
             logits = model(batch.input)
         probability = probabilities(logits.double(), is_multi_label=is_multi_label)
