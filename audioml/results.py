@@ -139,7 +139,7 @@ class Results:
         fold = self.predictions["fold"].to_numpy()
         return [fold == number for number in np.unique(fold)]
 
-    @property
+    @cached_property
     def target(self) -> NDArray[Any]:
         """Classes [clip]; of multi-label data whether each clip has each class [clip, class]."""
         numbers = {label: number for number, label in enumerate(self.labels)}

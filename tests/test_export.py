@@ -100,9 +100,9 @@ TRACES_POOLING = tuple(int(part) for part in torch.__version__.split(".")[:2]) >
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NETWORKS],
 )
-def test_both_forms_give_the_same(name):
-    if name in POOLED and not TRACES_POOLING:
-        pytest.skip("what older versions of PyTorch make of it runs at some lengths only")
+def test_both_forms_give_the_same(name, request):
+    if name in POOLED and not TRACES_POOLING:  # it runs at some lengths only
+        request.applymarker(pytest.mark.xfail(raises=RuntimeError, strict=True))
     classifier = make_classifier(NETWORKS[name])
     portable = PortableClassifier(classifier)
     assert (portable.least_time is None) == (name == "ast")
